@@ -1,0 +1,1 @@
+"""Files: namespace, chunks, replicas, streams (floor 6)."""

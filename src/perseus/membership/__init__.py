@@ -1,0 +1,1 @@
+"""Nodes: joining, sessions and leases, capacity and load, drain, leaving (floor 5)."""

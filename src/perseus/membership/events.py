@@ -1,0 +1,63 @@
+"""What membership tells the machines above it, and the effects that reach nodes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from perseus.proto.v1 import agent_pb2
+from perseus.runtime.machine import Effect, Event
+
+
+class Replica(NamedTuple):
+    """A replica as its holder reports it."""
+
+    chunk: int
+    version: int
+    length_bytes: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp(Event):
+    """A node's agent has a new session. What it does not list, it does not have."""
+
+    node_id: str
+    name: str
+    session: int
+    # "JOB.TASK.ATTEMPT", running or ended and not acknowledged.
+    attempts: tuple[str, ...]
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown(Event):
+    """A node's lease is over, or it was removed: what was leased to it is lost."""
+
+    node_id: str
+    name: str
+    # For people: "silent for 10 s", "left the cluster".
+    reason: str
+    # The node is gone for good, its replicas with it.
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged(Event):
+    """Capacity, load, labels or draining changed, such that planning may differ."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Direct(Effect):
+    """A directive for a node; dropped when the node has no session."""
+
+    node_id: str
+    directive: agent_pb2.Directive
+
+
+@dataclass(frozen=True, slots=True)
+class AcknowledgeAttempts(Effect):
+    """The ends of these attempts are durable; the node may forget them."""
+
+    node_id: str
+    attempts: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""The protocol: generated messages (floor 0)."""

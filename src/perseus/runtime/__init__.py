@@ -1,0 +1,1 @@
+"""Ports to the outside world, and the drive of pure state machines (floor 1)."""

@@ -1,0 +1,179 @@
+"""Pure state machines, and the driver that gives them durability.
+
+A machine's ``step`` takes an instant and an event and returns what follows: the
+key-value changes that make it durable, the effects to carry out once they are,
+and a reply. It reads no clock, draws no chance, does no I/O and does not log;
+time comes in as ``at``, chance as fields of events. Hence the simulator can
+drive the very code that runs on the cluster.
+
+Contract of ``step``: validate first, then change. A PerseusError raised from
+``step`` means that nothing changed. Any other exception is a defect and stops
+the daemon, for memory and disk may disagree.
+
+The shape follows etcd-io/raft's Ready (persist, then send) and dask's
+worker state machine (events in, instructions out).
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from perseus.runtime.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """When an event happens: ``now_s`` is monotonic, ``time_s`` is since 1970."""
+
+    now_s: float
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. Subclasses are frozen dataclasses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Event):
+    """Time passed; sent about ten times a second, for what is due by the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something to do once the step is durable. Subclasses are frozen dataclasses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change of the durable state; ``value`` None takes the key away."""
+
+    key: bytes
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Step:
+    """What follows from one event."""
+
+    writes: list[Write] = field(default_factory=list)
+    # Effects for the outside, and Events for sibling machines (see Composite).
+    effects: list[Effect | Event] = field(default_factory=list)
+    reply: Any = None
+
+
+class Machine(Protocol):
+    """A pure state machine over durable keys that begin with one of its prefixes."""
+
+    # Key prefixes that belong to this machine alone.
+    prefixes: Sequence[bytes]
+    # The event classes it takes.
+    events: Sequence[type[Event]]
+
+    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Rebuilds the state from the durable keys, once, before the first step."""
+
+    def step(self, at: Instant, event: Event) -> Step:
+        """What follows from ``event``; see the module's contract."""
+
+
+class Composite:
+    """Several machines whose steps are one transaction.
+
+    An effect that is itself an Event goes to every sibling that takes it, within
+    the same step, in the order of ``machines``; such a follow-up must not raise,
+    for its cause has already changed state. All writes are committed together,
+    all other effects delivered after. The reply is the first machine's.
+    """
+
+    FOLLOW_UP_LIMIT = 100_000
+
+    def __init__(self, machines: Iterable[Machine]) -> None:
+        self.machines = list(machines)
+        self._by_event: dict[type[Event], list[Machine]] = {}
+        for machine in self.machines:
+            for kind in machine.events:
+                self._by_event.setdefault(kind, []).append(machine)
+        self.events: Sequence[type[Event]] = list(self._by_event)
+        self.prefixes: Sequence[bytes] = [p for m in self.machines for p in m.prefixes]
+
+    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Gives each machine the keys under its prefixes."""
+        rows = list(items)
+        for machine in self.machines:
+            mine = tuple(machine.prefixes)
+            machine.load([row for row in rows if row[0].startswith(mine)])
+
+    def step(self, at: Instant, event: Event) -> Step:
+        """One transaction over all machines."""
+        total = Step()
+        waiting: deque[Effect | Event] = deque([event])
+        for count in range(self.FOLLOW_UP_LIMIT):
+            if not waiting:
+                return total
+            effect = waiting.popleft()
+            if not isinstance(effect, Event):
+                total.effects.append(effect)
+                continue
+            for machine in self._by_event[type(effect)]:
+                following = machine.step(at, effect)
+                total.writes += following.writes
+                waiting.extend(following.effects)
+                if count == 0 and total.reply is None:
+                    total.reply = following.reply
+        raise RuntimeError(f"more than {self.FOLLOW_UP_LIMIT} follow-ups of one event")
+
+
+class Committer(Protocol):
+    """What the driver needs of a store: ordered, durable, all-or-nothing commits."""
+
+    def commit(self, writes: Sequence[Write]) -> Awaitable[None]:
+        """Durable when it returns, after every commit before it. No writes: a barrier."""
+
+
+class Driver:
+    """Steps a machine, persists, then delivers: rule 2, persist before sending.
+
+    Steps are atomic (no await inside) and commit in their order. A failed
+    commit is final: ``on_failure`` is told, and every later call raises it.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        committer: Committer,
+        clock: Clock,
+        deliver: Callable[[Effect], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.machine = machine
+        self._committer = committer
+        self._clock = clock
+        self._deliver = deliver
+        self._on_failure = on_failure
+        self._failure: BaseException | None = None
+
+    def instant(self) -> Instant:
+        """Now, by both clocks."""
+        return Instant(self._clock.now_s(), self._clock.time_s())
+
+    async def do(self, event: Event) -> Any:
+        """Steps, waits until it is durable, delivers the effects, returns the reply."""
+        if self._failure is not None:
+            raise self._failure
+        step = self.machine.step(self.instant(), event)
+        try:
+            await self._committer.commit(step.writes)
+        except Exception as failure:
+            self._fail(failure)
+            raise
+        for effect in step.effects:
+            assert isinstance(effect, Effect)
+            self._deliver(effect)
+        return step.reply
+
+    def _fail(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self._on_failure(failure)

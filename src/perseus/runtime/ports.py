@@ -1,0 +1,105 @@
+"""Ports: what the rest of Perseus may ask of the outside world.
+
+Every part that needs time, chance, a network, a disk or a process takes the
+port as an argument and never reaches past it; the real forms stand in
+``runtime.real``, the simulated ones will stand in ``sim``.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+Sent = TypeVar("Sent", contravariant=True)
+Received = TypeVar("Received", covariant=True)
+
+
+class Clock(Protocol):
+    """Time. ``now_s`` only runs forward; ``time_s`` is since 1970 and may jump."""
+
+    def now_s(self) -> float:
+        """Monotonic seconds, also counted while the machine sleeps where the kernel can."""
+
+    def time_s(self) -> float:
+        """Seconds since 1970."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after ``seconds``."""
+
+
+class Random(Protocol):
+    """Chance, unpredictable to others."""
+
+    def bits(self, count: int) -> int:
+        """A number of ``count`` random bits."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number between ``low`` and ``high``."""
+
+
+class Link(Protocol[Sent, Received]):
+    """One ordered, reliable, two-way stream of messages to a peer, until it breaks."""
+
+    async def send(self, message: Sent) -> None:
+        """Hands a message over; raises UnavailableError once the link is broken."""
+
+    def __aiter__(self) -> AsyncIterator[Received]:
+        """Messages in order; ends when the peer ends, raises when the link breaks."""
+
+    async def close(self) -> None:
+        """Ends the stream; safe to call twice."""
+
+
+class Network(Protocol[Sent, Received]):
+    """Dials peers."""
+
+    async def dial(self, address: str) -> Link[Sent, Received]:
+        """A link to "host:port"; raises UnavailableError or IncompatibleError."""
+
+
+class Disk(Protocol):
+    """Small durable files, replaced whole. Bulk bytes have their own code in ``filestore``."""
+
+    def read(self, path: str) -> bytes:
+        """The content; raises FileNotFoundError."""
+
+    def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
+        """Replaces the file atomically; on disk when it returns."""
+
+    def free_bytes(self, path: str) -> int:
+        """Free space of the file system that holds ``path``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnRequest:
+    """A program to start in a session (and process group) of its own."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    working_directory: str
+    # Paths opened by the spawner: stdin for reading, the others for appending.
+    stdin_path: str
+    stdout_path: str
+    stderr_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended. One of ``exit_code`` and ``signal`` counts; the other is 0."""
+
+    exit_code: int
+    signal: int
+    cpu_s: float
+    memory_peak_bytes: int
+
+
+class Spawner(Protocol):
+    """Starts programs, tells how they end, signals their process groups."""
+
+    async def spawn(self, request: SpawnRequest) -> int:
+        """The process id. Raises NotFoundError (127) or RefusedError (126) when it cannot start."""
+
+    async def wait(self, pid: int) -> Exit:
+        """Returns when the process has ended; at most once for each pid."""
+
+    async def signal(self, pid: int, number: int) -> None:
+        """Signals the whole process group; quiet when it is gone."""

@@ -1,0 +1,90 @@
+"""Every setting of Perseus: its name, default, bounds and meaning, in one place.
+
+A setting comes from a flag, else the environment (``PERSEUS_LEASE_S``), else a
+project file (``perseus.toml`` in this folder or above), else
+``$XDG_CONFIG_HOME/perseus/config.toml``, else its default. The reference page
+is made from this table; ``tests`` fail on a setting that is not documented.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from perseus.errors import InvalidError
+
+PROTOCOL_MINIMUM = 1
+PROTOCOL_MAXIMUM = 1
+# The version of the data folder's layout that this program writes and reads.
+DATA_VERSION = 1
+
+INLINE_MAXIMUM_BYTES = 4096
+CHUNK_MAXIMUM_BYTES = 64 << 20
+BLOCK_BYTES = 64 << 10
+FRAME_MAXIMUM_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of a daemon; the comment above each is its reference entry."""
+
+    # Seconds a node may act after its last heartbeat; a node silent for longer is lost.
+    lease_s: float = 10.0
+    # Seconds between heartbeats; at most a third of lease_s.
+    heartbeat_s: float = 1.0
+    # Replicas of a file's chunks where its folder does not say otherwise.
+    replicas: int = 2
+    # Seconds a writer may be silent before its file is closed for it.
+    write_lease_s: float = 30.0
+    # Seconds a finished job is kept for `perseus logs`; its output goes with it.
+    keep_jobs_s: float = 7 * 86400.0
+    # The most finished jobs kept, whatever their age.
+    keep_jobs: int = 10_000
+    # The most bytes kept of each of a task's outputs when its spec does not say.
+    output_limit_bytes: int = 10 << 30
+    # Bytes a node keeps free on the chunkserver's disk; below it no new chunk is placed there.
+    disk_reserve_bytes: int = 256 << 20
+    # Seconds between two passes of the scrubber over a node's replicas.
+    scrub_interval_s: float = 86400.0
+    # Seconds before a lost node's chunks are made anew elsewhere, counted from its loss.
+    replication_delay_s: float = 5.0
+    # Seconds a certificate lasts; it is renewed when a third of this is left.
+    certificate_s: float = 90 * 86400.0
+    # What local users other than the daemon's own may do over the Unix socket: none, viewer or user.
+    socket_role: str = "none"
+    # Cores offered to tasks; 0 means all of the machine.
+    cpu: float = 0.0
+    # Level of the daemon's log: debug, info, warning or error.
+    log_level: str = "info"
+
+
+def from_mappings(*layers: Mapping[str, Any]) -> Settings:
+    """Settings from layers, the first one winning; unknown names are an error."""
+    known = {field.name: field for field in fields(Settings)}
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for name, value in layer.items():
+            if name not in known:
+                raise InvalidError(
+                    f"there is no setting {name!r}",
+                    hint=f"settings are: {', '.join(sorted(known))}",
+                )
+            merged[name] = _convert(name, type(known[name].default), value)
+    return Settings(**merged)
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The settings that ``PERSEUS_*`` variables give."""
+    names = (field.name for field in fields(Settings))
+    return {
+        name: environment[f"PERSEUS_{name.upper()}"]
+        for name in names
+        if f"PERSEUS_{name.upper()}" in environment
+    }
+
+
+def _convert(name: str, kind: type, value: Any) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidError(f"setting {name} = {value!r} is not a {kind.__name__}") from error
