@@ -1,0 +1,135 @@
+"""Starting and stopping the daemon of a data folder, in the background.
+
+``start`` returns when the daemon answers or has failed; a failure carries the
+daemon's own words, not "see the log".
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import perseus
+from perseus.daemon import config as config_module
+from perseus.daemon.config import Paths
+from perseus.errors import PerseusError, UnavailableError, from_code
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+
+
+def running_pid(data: Path) -> int | None:
+    """The process id of the live daemon of ``data``, or None."""
+    try:
+        text = Paths(data).pid.read_text().split()
+        pid, started = int(text[0]), text[1]
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if process_start(pid) == started else None
+
+
+def process_start(pid: int) -> str | None:
+    """When ``pid`` began, in clock ticks since boot; None when it is gone or a zombie.
+
+    With the pid it names a process for good: a reused pid has another start.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def start(data: Path, timeout_s: float = START_TIMEOUT_S) -> int:
+    """Starts the daemon of ``data`` unless it runs; returns its process id.
+
+    Raises what the daemon raised, or UnavailableError after ``timeout_s``.
+    """
+    data = data.resolve()
+    config_module.load(data)
+    pid = running_pid(data)
+    if pid is not None:
+        return pid
+    paths = Paths(data)
+    paths.make()
+    reader, writer = os.pipe()
+    try:
+        process = _launch(data, paths.log, writer)
+    finally:
+        os.close(writer)
+    with open(reader, "rb", buffering=0) as ready:
+        answer = _await_answer(ready.fileno(), timeout_s)
+    if answer == b"ready\n":
+        return process.pid
+    raise _failure(data, paths.log, answer)
+
+
+def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
+    source = str(Path(perseus.__file__).resolve().parent.parent)
+    environment = dict(os.environ)
+    inherited = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = f"{source}:{inherited}" if inherited else source
+    command = [sys.executable, "-m", "perseus.daemon", "--data", str(data), "--ready", str(ready)]
+    with open(log, "ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[ready],
+            start_new_session=True,
+            cwd="/",
+            env=environment,
+        )
+
+
+def _await_answer(descriptor: int, timeout_s: float) -> bytes | None:
+    """What the daemon wrote until it closed the pipe; None after the time limit."""
+    deadline = time.monotonic() + timeout_s
+    parts: list[bytes] = []
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        part = os.read(descriptor, 65536)
+        parts.append(part)
+        if not part or part.endswith(b"\n"):
+            return b"".join(parts)
+    return None
+
+
+def _failure(data: Path, log: Path, answer: bytes | None) -> PerseusError:
+    if answer is None:
+        return UnavailableError(
+            f"the daemon of {data} did not become ready in {START_TIMEOUT_S:.0f} s",
+            hint=f"see {log}",
+        )
+    try:
+        said = json.loads(answer)
+        return from_code(said["code"], said["message"], hint=said["hint"])
+    except (ValueError, KeyError):
+        last = log.read_text(errors="replace").splitlines()[-5:]
+        return UnavailableError(
+            f"the daemon of {data} ended while starting: {' | '.join(last)}", hint=f"see {log}"
+        )
+
+
+def stop(data: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    """Ends the daemon of ``data``: SIGTERM, then SIGKILL. False when none runs."""
+    pid = running_pid(data)
+    if pid is None:
+        return False
+    descriptor = os.pidfd_open(pid)
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(descriptor, number)
+            if select.select([descriptor], [], [], timeout_s)[0]:
+                return True
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(descriptor)
+    raise UnavailableError(f"process {pid} of {data} does not end", hint=f"kill -9 {pid}")
