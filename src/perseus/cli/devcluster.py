@@ -17,6 +17,7 @@ from perseus.errors import ConflictError, InvalidError, NotFoundError, Unavailab
 
 NODES_MAXIMUM = 32
 PROCESSES_MAXIMUM = 10_000
+FREEZE_ROUNDS_MAXIMUM = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +123,14 @@ def down(folder: Path, remove: bool = False) -> int:
 
 def kill(folder: Path, name: str) -> None:
     """Ends all processes of a node at once (SIGKILL), its tasks included."""
-    tree = _tree(folder, name)
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        _signal_all(tree, number)
+    tree = _freeze(folder, name)
+    _signal_all(tree, signal.SIGKILL)
     _await_gone(tree)
 
 
 def pause(folder: Path, name: str) -> None:
     """Stops all processes of a node where they are (SIGSTOP), as a frozen machine would."""
-    _signal_all(_tree(folder, name), signal.SIGSTOP)
+    _freeze(folder, name)
 
 
 def resume(folder: Path, name: str) -> None:
@@ -180,6 +180,18 @@ def _tree(folder: Path, name: str) -> dict[int, str]:
         if started is not None:
             tree[pid] = started
         waiting += children.get(pid, [])
+    return tree
+
+
+def _freeze(folder: Path, name: str) -> dict[int, str]:
+    """Stops the whole tree; looks again until nothing new was started meanwhile."""
+    tree: dict[int, str] = {}
+    for _ in range(FREEZE_ROUNDS_MAXIMUM):
+        found = _tree(folder, name)
+        if found.keys() <= tree.keys():
+            break
+        tree |= found
+        _signal_all(found, signal.SIGSTOP)
     return tree
 
 
