@@ -1,0 +1,53 @@
+# Everything a person does with this repository. `make run` and `make test` are all one needs.
+# Recipes are plain POSIX sh; tools/*.sh say what is missing and how to get it.
+.POSIX:
+.SUFFIXES:
+
+PYTHON = .venv/bin/python
+FLAGS =
+
+.PHONY: help setup run check format test bench docs proto lock clean
+
+help:
+	@echo 'make run     set up, start three nodes here, run the main job on real files, stop'
+	@echo 'make test    all tests; make test FLAGS="-k name" for some of them'
+	@echo 'make check   format, lint, types, floors, generated files'
+	@echo 'make bench   measure beside other tools and write docs/benchmarks.md'
+	@echo 'make docs    make the reference pages anew; make proto, the protocol'
+	@echo 'make lock    resolve dependencies anew into requirements*.lock'
+
+setup:
+	@sh tools/setup.sh
+
+run: setup
+	@sh tools/demo.sh
+
+check: setup
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest -q tests/unit/test_floors.py tests/unit/test_tidy.py tests/unit/test_protos.py tests/unit/test_docs.py
+
+format: setup
+	$(PYTHON) -m ruff check --fix-only .
+	$(PYTHON) -m ruff format .
+
+test: setup
+	@sh tools/system-packages.sh
+	$(PYTHON) -m pytest $(FLAGS)
+
+bench: setup
+	@sh tools/bench-packages.sh
+	$(PYTHON) bench/run.py $(FLAGS)
+
+docs: setup
+	$(PYTHON) tools/generate_docs.py
+
+proto: setup
+	$(PYTHON) tools/generate_protos.py
+
+lock: setup
+	$(PYTHON) tools/lock.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
