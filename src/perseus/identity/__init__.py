@@ -1,0 +1,1 @@
+"""Who is who: the cluster's own authority, certificates, join tokens and roles."""
