@@ -1,0 +1,44 @@
+"""What the master asks of a store, whichever it is.
+
+A store is an ordered map from bytes to bytes. It promises:
+
+- A commit is durable when it returns, and so is every commit called before it.
+- A commit is all or nothing, also when the process is killed or the power fails.
+- Commits take effect in the order in which they were called.
+- A commit that was called happens even when its caller is cancelled.
+- A failed commit is final: it and every later one raise the same error, for the
+  state machine in memory has moved on and only a restart can reconcile the two.
+
+``store.conformance`` checks all of it against any implementation.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from perseus.runtime.machine import Write
+
+
+class Store(Protocol):
+    """An ordered, durable map from bytes to bytes. Hot state is the machines' to keep."""
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the layout in which the keys lie on disk."""
+
+    def items(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """All durable keys that begin with ``prefix`` and their values, sorted by key."""
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """Durable when it returns, after every commit called before; see the module.
+
+        The write of a key that comes later in ``writes`` wins. No writes: a barrier,
+        which costs next to nothing when nothing is under way. Raises FullError when
+        the disk is full, CorruptError when the file is damaged, UnavailableError else.
+        """
+
+    def backup(self, path: Path) -> None:
+        """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""
+
+    def close(self) -> None:
+        """Waits for what was committed, then releases the store. Safe to call twice."""

@@ -1,0 +1,361 @@
+"""The store over SQLite: WAL, synchronous=FULL, one writer thread with group commit.
+
+All commits that wait while one transaction runs ride in the next, so throughput
+grows with the number of callers while a lone commit costs one fsync. A batch is
+folded into few statements of many rows: sqlite3 releases the interpreter's lock
+around each statement, and with a busy event loop every one of them may wait to
+get it back.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perseus.errors import (
+    ConflictError,
+    CorruptError,
+    FullError,
+    InternalError,
+    PerseusError,
+    UnavailableError,
+)
+from perseus.runtime.machine import Write
+from perseus.store import schema
+
+# Writes that wait for the writer thread; above it `commit` blocks its whole event
+# loop, for a step that was taken in memory can be neither refused nor reordered.
+QUEUE_MAXIMUM_WRITES = 200_000
+# Writes of one transaction, unless a single commit has more.
+BATCH_MAXIMUM_WRITES = 20_000
+# Rows of one statement; each size is a prepared statement that is kept.
+_ROWS = (256, 32, 8, 4, 2, 1)
+_BUSY_TIMEOUT_S = 5.0
+_WAL_LIMIT_BYTES = 64 << 20
+
+_PUT = {
+    rows: "INSERT INTO pairs VALUES "
+    + ", ".join(["(?, ?)"] * rows)
+    + " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    for rows in _ROWS
+}
+_DELETE = {rows: f"DELETE FROM pairs WHERE key IN ({', '.join(['?'] * rows)})" for rows in _ROWS}
+
+
+@dataclass(slots=True)
+class _Request:
+    writes: Sequence[Write]
+    future: asyncio.Future[None]
+
+
+class SqliteStore:
+    """A Store in one SQLite file, for one process at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        cluster_id: str,
+        *,
+        migrations: Sequence[schema.Migration] = schema.MIGRATIONS,
+    ) -> None:
+        """Opens or makes ``path`` for the cluster.
+
+        Raises ConflictError when another process has it open or it belongs to
+        another cluster, IncompatibleError when it is newer than this program,
+        CorruptError when it is damaged, InvalidError when it is no store at all.
+        """
+        self._path = path
+        self._lock_descriptor = _lock(path)
+        try:
+            self._connection, self._schema_version = _open(path, cluster_id, migrations)
+        except BaseException:
+            os.close(self._lock_descriptor)
+            raise
+        self._queue: deque[_Request] = deque()
+        self._queued_writes = 0
+        # Commits whose callers have not been woken yet; see `commit`.
+        self._unanswered = 0
+        self._failure: PerseusError | None = None
+        self._closing = False
+        mutex = threading.Lock()
+        self._filled = threading.Condition(mutex)
+        self._drained = threading.Condition(mutex)
+        self._thread = threading.Thread(target=self._write, name="perseus-store", daemon=True)
+        self._thread.start()
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the layout in which the keys lie on disk."""
+        return self._schema_version
+
+    def items(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """All durable keys that begin with ``prefix`` and their values, sorted by key."""
+        end = _prefix_end(prefix)
+        query = "SELECT key, value FROM pairs WHERE key >= ?"
+        parameters = [prefix] if end is None else [prefix, end]
+        query += " ORDER BY key" if end is None else " AND key < ? ORDER BY key"
+        with contextlib.closing(_connect(self._path)) as connection, _translated(self._path):
+            return connection.execute(query, parameters).fetchall()
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """Durable when it returns, after every commit called before; see ``interface``."""
+        if self._failure is not None:
+            raise self._failure
+        # A barrier must not overtake commits that are durable but whose callers
+        # still wait for the event loop, or effects would be delivered out of order.
+        if not writes and not self._unanswered:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(_Request(writes, future))
+        self._unanswered += 1
+        try:
+            await future
+        finally:
+            self._unanswered -= 1
+
+    def backup(self, path: Path) -> None:
+        """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+        try:
+            with (
+                _translated(path),
+                contextlib.closing(_connect(self._path)) as source,
+                contextlib.closing(_connect(temporary)) as target,
+            ):
+                source.backup(target)
+                # A copy is not the log of a running store: one plain, closed file.
+                target.execute("PRAGMA journal_mode = DELETE")
+                schema.mark_closed(target, True)
+            _sync(temporary)
+            os.rename(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Waits for what was committed, then releases the store. Safe to call twice."""
+        with self._filled:
+            if self._closing:
+                return
+            self._closing = True
+            self._filled.notify()
+        self._thread.join()
+        if self._failure is None:
+            self._failure = UnavailableError(f"{self._path} is closed")
+            schema.mark_closed(self._connection, True)
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        os.close(self._lock_descriptor)
+
+    def _put(self, request: _Request) -> None:
+        with self._filled:
+            if self._closing:
+                raise UnavailableError(f"{self._path} is closed")
+            while self._queued_writes >= QUEUE_MAXIMUM_WRITES and self._failure is None:
+                self._drained.wait()
+            self._queue.append(request)
+            self._queued_writes += len(request.writes)
+            self._filled.notify()
+
+    def _take(self) -> list[_Request]:
+        """The next batch, in order; empty when the store is closing and all is done."""
+        with self._filled:
+            while not self._queue and not self._closing:
+                self._filled.wait()
+            batch: list[_Request] = []
+            size = 0
+            while self._queue and (not batch or size < BATCH_MAXIMUM_WRITES):
+                request = self._queue.popleft()
+                size += len(request.writes)
+                batch.append(request)
+            self._queued_writes -= size
+            self._drained.notify()
+            return batch
+
+    def _write(self) -> None:
+        """The writer thread."""
+        while batch := self._take():
+            if self._failure is None:
+                try:
+                    with _translated(self._path):
+                        _transact(self._connection, batch)
+                except PerseusError as failure:
+                    self._failure = failure
+                except Exception as failure:
+                    self._failure = InternalError(f"{self._path}: a commit failed: {failure!r}")
+            _answer(batch, self._failure)
+
+
+def _transact(connection: sqlite3.Connection, batch: Sequence[_Request]) -> None:
+    """One transaction with all writes of the batch; the last write of a key wins."""
+    final = {write.key: write.value for request in batch for write in request.writes}
+    statements = _statements(final)
+    if len(statements) == 1:
+        connection.execute(*statements[0])
+    elif statements:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, parameters in statements:
+                connection.execute(statement, parameters)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _statements(final: dict[bytes, bytes | None]) -> list[tuple[str, list[bytes]]]:
+    puts = [(key, value) for key, value in final.items() if value is not None]
+    deletes = [key for key, value in final.items() if value is None]
+    statements: list[tuple[str, list[bytes]]] = []
+    start = 0
+    for rows in _split(len(puts)):
+        some = puts[start : start + rows]
+        statements.append((_PUT[rows], [part for pair in some for part in pair]))
+        start += rows
+    start = 0
+    for rows in _split(len(deletes)):
+        statements.append((_DELETE[rows], deletes[start : start + rows]))
+        start += rows
+    return statements
+
+
+def _split(count: int) -> Iterator[int]:
+    """``count`` as a sum of statement sizes, the largest first."""
+    for rows in _ROWS:
+        while count >= rows:
+            yield rows
+            count -= rows
+
+
+def _answer(batch: Sequence[_Request], failure: PerseusError | None) -> None:
+    """Wakes the callers, with one call into each event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for request in batch:
+        by_loop.setdefault(request.future.get_loop(), []).append(request.future)
+    for loop, futures in by_loop.items():
+        # The loop may have been closed while its last commits were written.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, futures, failure)
+
+
+def _resolve(futures: Sequence[asyncio.Future[None]], failure: PerseusError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(failure)
+
+
+def _open(
+    path: Path, cluster_id: str, migrations: Sequence[schema.Migration]
+) -> tuple[sqlite3.Connection, int]:
+    with _translated(path):
+        # SQLite gives its log the permissions of the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = _connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
+            version = schema.prepare(connection, path, cluster_id, migrations)
+            if not schema.was_closed(connection):
+                _check(connection, path)
+            schema.mark_closed(connection, False)
+            return connection, version
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, what: object) -> CorruptError:
+    return CorruptError(
+        f"{path} is damaged: {what}",
+        hint="keep the file, and put the newest backup of state.db in its place",
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Transactions are begun by hand; the mutex of SQLite itself guards other threads.
+    return sqlite3.connect(
+        path,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=32,
+    )
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise ConflictError(
+            f"another daemon has {path} open", hint=f"perseus stop --data {path.parent}"
+        ) from None
+    return descriptor
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turns the errors of SQLite and of the disk into those of Perseus."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(path, error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path, error) from error
+        raise UnavailableError(f"{path}: {error}") from error
+
+
+def _translate(path: Path, error: sqlite3.Error) -> PerseusError:
+    # The low byte is the primary code; the others refine it. No code: misuse of the module.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return _full(path, error)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, error)
+    return UnavailableError(
+        f"{path} cannot be used: {error}",
+        hint=f"look at the disk of {path.parent}, then start the daemon again",
+        maybe_done=True,
+    )
+
+
+def _full(path: Path, error: Exception) -> FullError:
+    return FullError(
+        f"no room for {path}: {error}",
+        hint=f"free some space on the disk of {path.parent}, then start the daemon again",
+    )
+
+
+def _prefix_end(prefix: bytes) -> bytes | None:
+    """The first key after all that begin with ``prefix``; None when there is no such key."""
+    head = prefix.rstrip(b"\xff")
+    return head[:-1] + bytes([head[-1] + 1]) if head else None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,176 @@
+"""The SQLite store on a real disk, with real processes that are killed."""
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from perseus.errors import (
+    ConflictError,
+    CorruptError,
+    FullError,
+    IncompatibleError,
+    InvalidError,
+)
+from perseus.runtime.machine import Write
+from perseus.store import conformance, schema
+from perseus.store.conformance import Subject
+from perseus.store.interface import Store
+from perseus.store.sqlite import SqliteStore
+
+CHILD = textwrap.dedent(
+    """
+    import asyncio, pathlib, sys
+    from perseus.store.conformance import run_child
+    from perseus.store.sqlite import SqliteStore
+    asyncio.run(run_child(SqliteStore(pathlib.Path(sys.argv[1]), "cluster")))
+    """
+)
+
+
+def _open(path: Path) -> Store:
+    return SqliteStore(path, "cluster")
+
+
+def _subject(folder: Path) -> Subject:
+    return Subject(_open, lambda path: [sys.executable, "-c", CHILD, str(path)], folder)
+
+
+@pytest.fixture(autouse=True)
+def _child_finds_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+
+
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
+def test_conformance(check: Callable[[Subject], None], tmp_path: Path) -> None:
+    check(_subject(tmp_path))
+
+
+def test_group_commit_is_measured(tmp_path: Path) -> None:
+    print(conformance.measure_group_commit(_subject(tmp_path)))
+
+
+def _commit(store: Store, *writes: Write) -> None:
+    asyncio.run(store.commit(writes))
+
+
+def test_an_older_file_is_migrated_and_keeps_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path, "cluster")
+    assert store.schema_version == 1
+    _commit(store, Write(b"k", b"v"))
+    store.close()
+
+    def version_2(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE pairs SET value = CAST(value || x'21' AS BLOB)")
+
+    newer = [*schema.MIGRATIONS, version_2]
+    for _ in range(2):  # The second opening finds nothing left to do.
+        store = SqliteStore(path, "cluster", migrations=newer)
+        assert store.schema_version == 2
+        assert store.items() == [(b"k", b"v!")]
+        store.close()
+    with pytest.raises(IncompatibleError, match=r"state version 2.*up to 1"):
+        SqliteStore(path, "cluster")
+
+
+def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path, "cluster")
+    _commit(store, Write(b"k", b"v"))
+    store.close()
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM pairs")
+        raise InvalidError("it cannot be")
+
+    with pytest.raises(InvalidError):
+        SqliteStore(path, "cluster", migrations=[*schema.MIGRATIONS, broken])
+    store = SqliteStore(path, "cluster")
+    assert store.items() == [(b"k", b"v")]
+    store.close()
+
+
+def test_the_state_of_another_cluster_is_refused(tmp_path: Path) -> None:
+    SqliteStore(tmp_path / "state.db", "one").close()
+    with pytest.raises(ConflictError, match="cluster one, not of two"):
+        SqliteStore(tmp_path / "state.db", "two")
+
+
+def test_two_daemons_cannot_open_one_store(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", "cluster")
+    with pytest.raises(ConflictError, match="another daemon"):
+        SqliteStore(tmp_path / "state.db", "cluster")
+    store.close()
+    SqliteStore(tmp_path / "state.db", "cluster").close()
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("this is a text and no database at all\n" * 100)
+    with pytest.raises(CorruptError):
+        SqliteStore(tmp_path / "text", "cluster")
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    with pytest.raises(InvalidError, match="not the state of a Perseus master"):
+        SqliteStore(tmp_path / "other.db", "cluster")
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", "cluster")
+    _commit(store, Write(b"k", b"v"))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+    store.close()
+
+
+def test_a_full_disk_is_final_and_clear(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.db", "cluster")
+    _commit(store, Write(b"before", b"v"))
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+
+    async def act() -> tuple[BaseException | None, ...]:
+        big = store.commit([Write(b"half", b""), Write(b"big", bytes(1 << 20))])
+        small = store.commit([Write(b"small", b"")])
+        return await asyncio.gather(big, small, return_exceptions=True)
+
+    outcome = asyncio.run(act())
+    assert all(isinstance(error, FullError) for error in outcome), outcome
+    with pytest.raises(FullError, match="no room"):
+        _commit(store, Write(b"after", b""))
+    with pytest.raises(FullError):
+        _commit(store)
+    store.close()
+    again = SqliteStore(tmp_path / "state.db", "cluster")
+    assert again.items() == [(b"before", b"v")]
+    again.close()
+
+
+def test_damage_is_found_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    # A process that opens the store, fills it, and ends without closing it.
+    script = textwrap.dedent(
+        """
+        import asyncio, os, pathlib, sys
+        from perseus.runtime.machine import Write
+        from perseus.store.sqlite import SqliteStore
+        store = SqliteStore(pathlib.Path(sys.argv[1]), "cluster")
+        asyncio.run(store.commit([Write(b"%06d" % n, bytes(300)) for n in range(5000)]))
+        store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os._exit(1)
+        """
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)
+    pages = path.stat().st_size // 4096
+    with open(path, "r+b") as file:
+        file.seek((pages // 2) * 4096)
+        file.write(os.urandom(4096))
+    with pytest.raises(CorruptError, match="damaged"):
+        SqliteStore(path, "cluster")
