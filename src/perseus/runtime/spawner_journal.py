@@ -1,0 +1,174 @@
+"""Which processes the spawner started, so that a restarting agent finds left-overs.
+
+The spawner kills its tasks when the agent dies. If the spawner itself is killed
+with SIGKILL nobody does, so it writes each task's pid and start time to a file;
+``sweep`` kills exactly those that still live. A pid with another start time is
+another process and is left alone. What a task left in sessions of its own is
+known by the variable ``PERSEUS_ATTEMPT_FOLDER`` in its environment.
+
+Lines: ``BOOT_ID``, then ``PID START``; start in clock ticks since boot. Nothing is
+synced: after a crash of the machine no process is left.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+
+MARK = "PERSEUS_ATTEMPT_FOLDER"
+JOURNAL_NAME = "journal"
+# The file is written anew with the live tasks alone when it has grown by this many lines.
+_LINES_MAXIMUM = 4096
+# One pass over /proc may miss what is forked meanwhile; passes end when one finds nothing.
+_PASSES_MAXIMUM = 20
+
+
+def process_start(pid: int) -> tuple[int, int] | None:
+    """(start time in clock ticks since boot, session id); None when it is gone or a zombie."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fields = os.read(descriptor, 1024).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19]), int(fields[3])
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+class Journal:
+    """The spawner's end: notes starts, many in one write."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._pending: list[str] = []
+        self._lines = 0
+        self._boot_id = _boot_id()
+        self._descriptor = self._create({})
+
+    def _create(self, live: dict[int, int]) -> int:
+        lines = [self._boot_id] + [f"{pid} {start}" for pid, start in live.items()]
+        temporary = f"{self._path}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        descriptor = os.open(temporary, flags, 0o600)
+        os.write(descriptor, ("\n".join(lines) + "\n").encode())
+        os.rename(temporary, self._path)
+        self._lines = 0
+        return descriptor
+
+    def note(self, pid: int) -> int:
+        """Remembers a process just started, until ``write``; returns its start time."""
+        found = process_start(pid)
+        if found is None:
+            return 0
+        self._pending.append(f"{pid} {found[0]}\n")
+        return found[0]
+
+    def write(self, live: dict[int, int]) -> None:
+        """Writes what was noted; ``live`` (pid to start time) bounds the file."""
+        if not self._pending:
+            return
+        os.write(self._descriptor, "".join(self._pending).encode())
+        self._lines += len(self._pending)
+        self._pending.clear()
+        if self._lines > _LINES_MAXIMUM:
+            os.close(self._descriptor)
+            self._descriptor = self._create(live)
+
+
+def sweep(attempts_folder: str) -> list[int]:
+    """Kills what a dead spawner of this folder left behind; returns the pids killed.
+
+    Call it before a new spawner is forked: it takes over the journal.
+    """
+    journal = os.path.join(attempts_folder, JOURNAL_NAME)
+    entries = _read(journal)
+    mark = f"{MARK}={os.path.join(attempts_folder, '')}".encode()
+    # Tasks that live. Their pids name their sessions too, also after they are killed: the
+    # kernel gives no pid away that is still some process's session.
+    live = {pid for pid, start in entries.items() if (process_start(pid) or (0, 0))[0] == start}
+    # Spared, or killed already and perhaps not gone yet.
+    done = set(_ancestors())
+    killed: list[int] = []
+    for _ in range(_PASSES_MAXIMUM):
+        found = [pid for pid in _processes() if pid not in done]
+        hit = [pid for pid in found if _kill_left_over(pid, entries, live, mark)]
+        if not hit:
+            break
+        killed += hit
+        done.update(hit)
+    with suppress(FileNotFoundError):
+        os.unlink(journal)
+    return killed
+
+
+def _read(journal: str) -> dict[int, int]:
+    try:
+        with open(journal) as file:
+            boot, *lines = file.read().splitlines() or [""]
+    except FileNotFoundError:
+        return {}
+    if boot != _boot_id():
+        return {}
+    entries: dict[int, int] = {}
+    for line in lines:
+        # The last line may be torn; what is not two numbers is not an entry.
+        with suppress(ValueError):
+            pid, start = line.split()
+            entries[int(pid)] = int(start)
+    return entries
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def _kill_left_over(pid: int, entries: dict[int, int], live: set[int], mark: bytes) -> bool:
+    """Kills ``pid`` if it is ours, through a descriptor that names it for good."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        found = process_start(pid)
+        if found is None:
+            return False
+        start, session = found
+        is_task = entries.get(pid) == start
+        if not (is_task or session in live or _is_marked(pid, mark)):
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(each.startswith(mark) for each in file.read().split(b"\0"))
+    except OSError:
+        return False
+
+
+def _ancestors() -> Iterable[int]:
+    """This process and those it descends from: a daemon started from a task spares itself."""
+    pid = os.getpid()
+    while pid > 0:
+        yield pid
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            return

@@ -1,0 +1,376 @@
+"""The spawner's own process: one thread, one poll loop, no asyncio.
+
+It starts programs (vfork), tells how they end, and is their undertaker: at the
+end of a task it kills what is left of the task's process group, and when the
+agent goes away, or its lease passes unrenewed, every group. Orphans of tasks
+come to it (PR_SET_CHILD_SUBREAPER) and are reaped. It also forks Python
+children without exec, so that they share its memory.
+
+Each task is killed by group only between its start and its reaping, so a
+reused pid is never hit.
+"""
+
+import ctypes
+import errno
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+from perseus.runtime.spawner_journal import Journal
+from perseus.runtime.spawner_wire import (
+    Ended,
+    Failed,
+    Fork,
+    Forked,
+    FromSpawner,
+    Guard,
+    KillAll,
+    Signal,
+    Start,
+    Started,
+    ToSpawner,
+    Wire,
+)
+
+Children = Mapping[str, Callable[[socket.socket], None]]
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+# Passes over what is still alive when the agent is gone; each kills and reaps all it finds.
+_LAST_PASSES_MAXIMUM = 100
+_LAST_PASS_S = 0.05
+_UMASK = 0o022
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+
+
+def _name_process(name: bytes) -> None:
+    _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
+
+
+def _close_all_but(*kept: int) -> None:
+    """Closes what was inherited beyond the standard three."""
+    low = 3
+    for descriptor in sorted(kept):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+    os.closerange(low, max(low, os.sysconf("SC_OPEN_MAX") if low > 1024 else 4096))
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A handler that does nothing: unlike SIG_IGN it does not outlive exec."""
+
+
+def _set_signals() -> None:
+    """Survives the signals meant for the daemon; children get the defaults on exec."""
+    for number in signal.valid_signals():
+        ours = number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+        if ours or signal.getsignal(number) == signal.SIG_IGN:
+            with suppress(OSError, ValueError):
+                signal.signal(number, _nothing)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def run(connection: socket.socket, children: Children, journal: str | None) -> NoReturn:
+    """The forked process from here to its end; never returns."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        _close_all_but(connection.fileno())
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _name_process(b"perseus-spawner")
+        _set_signals()
+        code = SpawnerProcess(connection, children, journal).run()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+class SpawnerProcess:
+    """The state of the loop."""
+
+    def __init__(self, connection: socket.socket, children: Children, journal: str | None) -> None:
+        self._children = children
+        self._journal = Journal(journal) if journal is not None else None
+        self._wire: Wire[ToSpawner] = Wire(connection, list[ToSpawner])
+        # Live tasks: pid to start time (0 without a journal).
+        self._tasks: dict[int, int] = {}
+        # Live forked children, by pid.
+        self._forked: dict[int, str] = {}
+        self._requests: deque[Start | Fork] = deque()
+        self._answers: list[FromSpawner] = []
+        self._guard_s = 0.0
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._wakeup, wakeup_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+        self._poll.register(self._wakeup, select.POLLIN)
+
+    def run(self) -> int:
+        """Serves until the agent is gone, then ends all; the process' exit code."""
+        try:
+            while True:
+                self._turn()
+        except (EOFError, ConnectionError, BrokenPipeError):
+            return 0
+        finally:
+            self._end_all()
+
+    def _turn(self) -> None:
+        ready = dict(self._poll.poll(self._timeout_ms()))
+        connection = self._wire.connection.fileno()
+        if self._wakeup in ready:
+            with suppress(BlockingIOError):
+                os.read(self._wakeup, 4096)
+            self._reap()
+        if ready.get(connection, 0) & ~select.POLLOUT:
+            for message in self._wire.receive():
+                self._take(message)
+        if self._guard_s and time.clock_gettime(time.CLOCK_BOOTTIME) >= self._guard_s:
+            self._guard_s = 0.0
+            self._kill_tasks()
+        if self._requests:
+            self._serve(self._requests.popleft())
+        self._flush()
+
+    def _timeout_ms(self) -> float | None:
+        if self._requests:
+            return 0
+        if self._guard_s and self._tasks:
+            left_s = self._guard_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+            return max(0.0, left_s * 1000.0) + 1.0
+        return None
+
+    def _flush(self) -> None:
+        if self._journal is not None:
+            self._journal.write(self._tasks)
+        if self._answers:
+            self._wire.queue(list(self._answers), [])
+            self._answers.clear()
+        more = 0 if self._wire.flush() else select.POLLOUT
+        self._poll.modify(self._wire.connection, select.POLLIN | more)
+
+    def _take(self, message: ToSpawner) -> None:
+        match message:
+            case Start() | Fork():
+                self._requests.append(message)
+            case Signal():
+                if message.pid in self._tasks:
+                    _signal_group(message.pid, message.signal)
+            case KillAll():
+                self._kill_tasks()
+            case Guard():
+                self._guard_s = message.until_s
+
+    def _serve(self, request: Start | Fork) -> None:
+        try:
+            if isinstance(request, Start):
+                self._start(request)
+            else:
+                self._fork(request)
+        except (OSError, ValueError) as error:
+            self._answers.append(_failure(request, error))
+
+    def _start(self, request: Start) -> None:
+        opened: list[int] = []
+        try:
+            stdin = self._null
+            if request.stdin_path != os.devnull:
+                stdin = _open_stdin(request.stdin_path)
+                opened.append(stdin)
+            opened.append(_open_output(request.stdout_path))
+            opened.append(_open_output(request.stderr_path))
+            process = subprocess.Popen(
+                request.argv,
+                stdin=stdin,
+                stdout=opened[-2],
+                stderr=opened[-1],
+                cwd=request.working_directory,
+                env=request.environment,
+                start_new_session=True,
+                umask=_UMASK,
+            )
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        # Its end is ours to reap; without this Popen would do so when collected.
+        process.returncode = 0
+        journal = self._journal
+        self._tasks[process.pid] = journal.note(process.pid) if journal is not None else 0
+        self._answers.append(Started(request.number, process.pid))
+
+    def _fork(self, request: Fork) -> None:
+        child = self._children.get(request.name)
+        if child is None:
+            raise ValueError(f"there is no child named {request.name!r}")
+        ours, theirs = socket.socketpair()
+        gc.freeze()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _run_child(request.name, child, theirs)
+        theirs.close()
+        self._forked[pid] = request.name
+        self._flush()
+        self._wire.queue([Forked(request.number, pid)], [ours])
+
+    def _reap(self) -> None:
+        """Reports and reaps all that has ended, orphans of tasks too."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            pid = found.si_pid
+            if pid in self._tasks:
+                # Not reaped yet: so the number still means this group and no other.
+                _signal_group(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if self._tasks.pop(pid, None) is None and self._forked.pop(pid, None) is None:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            cpu_s = usage.ru_utime + usage.ru_stime
+            self._answers.append(Ended(pid, code, cpu_s, _peak_bytes(usage.ru_maxrss)))
+
+    def _kill_tasks(self) -> None:
+        for pid in self._tasks:
+            _signal_group(pid, signal.SIGKILL)
+
+    def _end_all(self) -> None:
+        """SIGKILL to all that descends from here, until nothing does."""
+        for _ in range(_LAST_PASSES_MAXIMUM):
+            self._kill_tasks()
+            for pid in _own_children():
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            self._reap()
+            try:
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            self._poll_wakeup()
+
+    def _poll_wakeup(self) -> None:
+        select.select([self._wakeup], [], [], _LAST_PASS_S)
+        with suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError, OSError):
+        os.killpg(pid, number)
+
+
+def _own_children() -> list[int]:
+    """Children and adopted orphans, if the kernel tells (CONFIG_PROC_CHILDREN)."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _peak_bytes(peak_kib: int) -> int:
+    """A program's peak memory; 0 when it stayed below the spawner's own.
+
+    Between vfork and exec a program is accounted the spawner's memory, so less cannot be told.
+    """
+    own_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kib * 1024 if peak_kib > own_kib else 0
+
+
+def _open_stdin(path: str) -> int:
+    """Opens without waiting for a FIFO's writer; reading waits as usual."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _open_output(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _run_child(
+    name: str, child: Callable[[socket.socket], None], connection: socket.socket
+) -> None:
+    """The forked child from here to its end; dies with the spawner."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _close_all_but(connection.fileno())
+        _name_process(f"perseus-{name}"[:15].encode())
+        child(connection)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _failure(request: Start | Fork, error: OSError | ValueError) -> Failed:
+    """Words for a person, and the code that tells 126 from 127."""
+    if isinstance(request, Fork):
+        return Failed(request.number, "internal", f"{request.name}: {error}", "")
+    program, folder = request.argv[0] if request.argv else "", request.working_directory
+    if isinstance(error, ValueError):
+        return Failed(request.number, "invalid", f"cannot start {program!r}: {error}", "")
+    number = error.errno or 0
+    if error.filename not in (program, None) and error.filename != folder:
+        return Failed(request.number, "unavailable", f"{error.filename}: {error.strerror}", "")
+    if not os.path.isdir(folder) or not os.access(folder, os.X_OK):
+        said = f"working directory {folder}: {_folder_trouble(folder)}"
+        return Failed(request.number, "unavailable", said, "")
+    return _program_failure(request.number, program, number)
+
+
+def _folder_trouble(folder: str) -> str:
+    if not os.path.exists(folder):
+        return "no such folder"
+    return "permission denied" if os.path.isdir(folder) else "is not a folder"
+
+
+def _program_failure(request: int, program: str, number: int) -> Failed:
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        if "/" in program and os.path.exists(program):
+            said = f"{program}: the interpreter that its first line or header names is missing"
+            return Failed(request, "refused", said, "")
+        hint = "is it installed on every node? `perseus run --node NAME` chooses one"
+        return Failed(request, "not_found", f"{program}: command not found", hint)
+    if number == errno.E2BIG:
+        hint = "pass the list through stdin or a file instead, as xargs does"
+        return Failed(request, "too_large", f"{program}: argument list too long", hint)
+    if number == errno.ENOEXEC:
+        said = f"{program}: wrong format: neither a program for this machine nor a #! script"
+        return Failed(request, "refused", said, "")
+    if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):
+        return Failed(request, "unavailable", f"{program}: {os.strerror(number)}", "")
+    return Failed(request, "refused", f"{program}: {os.strerror(number)}", "")
