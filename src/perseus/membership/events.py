@@ -61,3 +61,20 @@ class AcknowledgeAttempts(Effect):
 
     node_id: str
     attempts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession(Effect):
+    """A node's new session begins: what is directed to it from now on goes there alone."""
+
+    node_id: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession(Effect):
+    """A node's session is void, whatever its number: its stream is to be ended."""
+
+    node_id: str
+    # For people: "silent for 10 s", "left the cluster".
+    reason: str
