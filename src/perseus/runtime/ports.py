@@ -103,3 +103,13 @@ class Spawner(Protocol):
 
     async def signal(self, pid: int, number: int) -> None:
         """Signals the whole process group; quiet when it is gone."""
+
+    def send_signal(self, pid: int, number: int) -> None:
+        """As ``signal``, without await; delivered in the order of the calls."""
+
+    def kill_all(self) -> None:
+        """SIGKILL to the process group of everything that ``spawn`` started."""
+
+    def guard(self, until_s: float) -> None:
+        """Does ``kill_all`` when the clock's ``now_s`` passes ``until_s``, even if the caller
+        hangs; a later call replaces it, 0 takes it away."""

@@ -123,11 +123,11 @@ class RealSpawner:
             self._ends.pop(pid, None)
 
     async def signal(self, pid: int, number: int) -> None:
-        """Signals the whole process group, soon; quiet when it is gone."""
+        """Signals the whole process group; quiet when it is gone."""
         self.send_signal(pid, number)
 
     def send_signal(self, pid: int, number: int) -> None:
-        """As ``signal``, without await."""
+        """As ``signal``, without await; delivered in the order of the calls."""
         self._send(Signal(pid, number))
 
     def kill_all(self) -> None:
@@ -161,8 +161,7 @@ class RealSpawner:
             await _readable(descriptor, CLOSE_TIMEOUT_S)
         finally:
             os.close(descriptor)
-        with suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
+        _reap(self.pid)
 
     async def _ask(self, make: Callable[[int], ToSpawner]) -> int:
         if self._dead:
@@ -282,6 +281,11 @@ class RealSpawner:
                 future.exception()
         if self._on_death is not None:
             self._on_death(reason)
+
+
+def _reap(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 async def _readable(descriptor: int, timeout_s: float) -> None:
