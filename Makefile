@@ -47,7 +47,7 @@ proto: setup
 	$(PYTHON) tools/generate_protos.py
 
 lock: setup
-	$(PYTHON) tools/lock.py
+	$(PYTHON) tools/lock.py $(FLAGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
