@@ -14,6 +14,7 @@ The shape follows etcd-io/raft's Ready (persist, then send) and dask's
 worker state machine (events in, instructions out).
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -153,16 +154,28 @@ class Driver:
         self._deliver = deliver
         self._on_failure = on_failure
         self._failure: BaseException | None = None
+        self._completions: set[asyncio.Future[Any]] = set()
 
     def instant(self) -> Instant:
         """Now, by both clocks."""
         return Instant(self._clock.now_s(), self._clock.time_s())
 
     async def do(self, event: Event) -> Any:
-        """Steps, waits until it is durable, delivers the effects, returns the reply."""
+        """Steps, waits until it is durable, delivers the effects, returns the reply.
+
+        A caller that is cancelled meanwhile loses only the reply: the step goes on
+        to its end, for it has happened.
+        """
         if self._failure is not None:
             raise self._failure
         step = self.machine.step(self.instant(), event)
+        completion = asyncio.ensure_future(self._complete(step))
+        # The event loop itself holds tasks weakly.
+        self._completions.add(completion)
+        completion.add_done_callback(self._completions.discard)
+        return await asyncio.shield(completion)
+
+    async def _complete(self, step: Step) -> Any:
         try:
             await self._committer.commit(step.writes)
         except Exception as failure:
