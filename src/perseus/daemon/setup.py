@@ -1,0 +1,274 @@
+"""Making a node: the first one of a new cluster, or one more by a token.
+
+``initialise`` and ``join`` only fill a data folder; ``lifecycle.start`` runs it.
+Both refuse a folder that is a node's already, and leave nothing behind when
+they fail, so they can be tried again.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import perseus
+from perseus import settings as settings_module
+from perseus.daemon import config
+from perseus.daemon.config import NodeConfig, Paths
+from perseus.errors import ConflictError, InvalidError, UnavailableError
+from perseus.ids import ALPHABET, check_node_name, encode
+from perseus.runtime.real import RealDisk, RealRandom
+
+USER_CERTIFICATE_S = 365 * 86400.0
+NODE_ID_LENGTH = 8
+CLUSTER_ID_LENGTH = 10
+
+
+def initialise(
+    data: Path,
+    listen: str,
+    name: str,
+    *,
+    settings: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    advertise: str = "",
+) -> NodeConfig:
+    """Makes ``data`` the first node of a new cluster, its master.
+
+    ``listen`` is "HOST:PORT"; port 0 takes a free one, for good. Writes the
+    owner's context, with an admin certificate, to ``data/context.json``.
+    """
+    from perseus.identity import roles
+    from perseus.identity.authority import Authority
+    from perseus.identity.subject import Subject
+
+    check_node_name(name)
+    settings_module.from_mappings(settings or {})
+    listen, advertise, chunk_listen = _addresses(listen, advertise)
+    with _new_folder(data) as paths:
+        cluster_id = "p" + new_id(CLUSTER_ID_LENGTH - 1)
+        authority = Authority.create(cluster_id, time.time())
+        authority.save(paths.identity)
+        node_id = new_id(NODE_ID_LENGTH)
+        node = Subject("node", name, roles.NODE, node_id, is_master=True)
+        lifetime_s = settings_module.from_mappings(settings or {}).certificate_s
+        _own_identity(authority, node, paths.identity, lifetime_s)
+        made = NodeConfig(
+            cluster_id=cluster_id,
+            node_id=node_id,
+            node_name=name,
+            listen=listen,
+            advertise=advertise,
+            chunk_listen=chunk_listen,
+            is_master=True,
+            master_address=advertise,
+            settings=dict(settings or {}),
+            labels=dict(labels or {}),
+        )
+        _write_owner_context(authority, paths, made)
+        config.save(data, made)
+        return made
+
+
+def _own_identity(authority: Any, subject: Any, folder: Path, lifetime_s: float) -> None:
+    from perseus.identity.files import Identity, new_key_and_request
+
+    key_pem, request_pem = new_key_and_request(subject.name)
+    certificate_pem = authority.sign(request_pem, subject, lifetime_s, time.time())
+    Identity.of(folder, authority.ca_pem, certificate_pem, key_pem).save()
+
+
+def _write_owner_context(authority: Any, paths: Paths, made: NodeConfig) -> None:
+    """The context of whoever made the cluster: an administrator."""
+    from perseus.identity import roles
+    from perseus.identity.files import new_key_and_request
+    from perseus.identity.subject import Subject
+
+    owner = os.environ.get("USER") or os.environ.get("LOGNAME") or "owner"
+    key_pem, request_pem = new_key_and_request(owner)
+    subject = Subject("user", owner[:64], roles.ADMIN)
+    certificate_pem = authority.sign(request_pem, subject, USER_CERTIFICATE_S, time.time())
+    context = {
+        "name": made.node_name,
+        "cluster_id": made.cluster_id,
+        "address": made.advertise,
+        "socket": str(paths.socket),
+        "ca_pem": authority.ca_pem.decode(),
+        "certificate_pem": certificate_pem.decode(),
+        "key_pem": key_pem.decode(),
+    }
+    text = json.dumps(context, indent=2) + "\n"
+    RealDisk().write(str(paths.context), text.encode(), 0o600)
+
+
+def join(
+    master: str,
+    token: str,
+    data: Path,
+    listen: str,
+    name: str,
+    *,
+    settings: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+    advertise: str = "",
+) -> NodeConfig:
+    """Makes ``data`` a node of the cluster whose master answers at ``master``.
+
+    The token's fingerprint is checked against the cluster's CA before anything
+    secret is sent. Raises RefusedError (token, CA, clock), AlreadyExistsError
+    (the name), UnavailableError (nobody answers).
+    """
+    from perseus.identity.files import Identity, new_key_and_request
+    from perseus.rpc.http_client import bootstrap
+
+    check_node_name(name)
+    settings_module.from_mappings(settings or {})
+    config.split_address(master)
+    listen, advertise, chunk_listen = _addresses(listen, advertise)
+    with _new_folder(data) as paths, bootstrap(master, token) as door:
+        key_pem, request_pem = new_key_and_request(name)
+        answer = door.redeem(
+            "perseus.v1.Cluster/Join",
+            {
+                "name": name,
+                "certificate_request_pem": request_pem.decode(),
+                "protocol": settings_module.PROTOCOL_MAXIMUM,
+                "version": perseus.__version__,
+                "labels": labels or {},
+                "time_s": time.time(),
+            },
+        )
+        certificate_pem, ca_pem = answer["certificate_pem"], answer["ca_pem"]
+        Identity.of(paths.identity, ca_pem.encode(), certificate_pem.encode(), key_pem).save()
+        made = NodeConfig(
+            cluster_id=answer["cluster_id"],
+            node_id=answer["node_id"],
+            node_name=answer["node_name"],
+            listen=listen,
+            advertise=advertise,
+            chunk_listen=chunk_listen,
+            is_master=False,
+            master_address=master,
+            settings=dict(settings or {}),
+            labels=dict(labels or {}),
+        )
+        config.save(data, made)
+        return made
+
+
+def create_token(data: Path, role: str = "node") -> tuple[str, str]:
+    """A new token from the running master of ``data``, and the address to join at."""
+    answer = _local(data, "CreateToken", {"role": f"ROLE_{role.upper()}"})
+    return answer["token"], answer["master_address"]
+
+
+def count_alive(data: Path) -> int:
+    """How many nodes the running master of ``data`` takes for alive."""
+    nodes = _local(data, "ListNodes", {}).get("nodes", [])
+    return sum(1 for node in nodes if node.get("state") == "NODE_STATE_ALIVE")
+
+
+def _local(data: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    from perseus.rpc.http_client import UnixConnection
+
+    with UnixConnection(str(Paths(data).socket)) as connection:
+        return connection.call(f"perseus.v1.Cluster/{method}", request)
+
+
+def new_id(length: int) -> str:
+    """A random id; the first character is a letter, so that it is never taken for a number."""
+    random = RealRandom()
+    first = ALPHABET[10 + random.bits(30) % (len(ALPHABET) - 10)]
+    return first + encode(random.bits(5 * (length - 1)), length - 1)
+
+
+@contextlib.contextmanager
+def _new_folder(data: Path) -> Iterator[Paths]:
+    """The folders of a new node; taken away again when the block fails."""
+    if config.exists(data):
+        about = config.load(data)
+        raise ConflictError(
+            f"{data} is node {about.node_name} of cluster {about.cluster_id} already",
+            hint=f"start it with `perseus start --data {data}`, or choose another --data",
+        )
+    if data.exists() and any(data.iterdir()):
+        raise ConflictError(f"{data} is not empty", hint="choose another folder with --data")
+    existed = data.exists()
+    paths = Paths(data.resolve())
+    paths.make()
+    try:
+        yield paths
+    except BaseException:
+        for entry in list(paths.data.iterdir()):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if not existed:
+            paths.data.rmdir()
+        raise
+
+
+def _addresses(listen: str, advertise: str) -> tuple[str, str, str]:
+    """Where the agent listens, how others reach it, where the chunkserver listens.
+
+    The chunkserver takes the port after the agent's, so that a firewall needs
+    one rule; with port 0 both are free ports, chosen now and kept.
+    """
+    host, port = config.split_address(listen)
+    if port == 0:
+        port, chunk_port = _free_ports(host, 2)
+    else:
+        chunk_port = port + 1
+        for number in (port, chunk_port):
+            _check_port_free(host, number)
+    listen = config.join_address(host, port)
+    if not advertise:
+        advertise = config.join_address(_reachable_host(host), port)
+    config.split_address(advertise)
+    return listen, advertise, config.join_address(host, chunk_port)
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_bind(host, 0)) for _ in range(count)]
+        return [int(bound.getsockname()[1]) for bound in sockets]
+
+
+def _check_port_free(host: str, port: int) -> None:
+    _bind(host, port).close()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        raise UnavailableError(
+            f"cannot listen on {config.join_address(host, port)}: {error.strerror}",
+            hint=f"choose another port: --listen {config.join_address(host, port + 10)}"
+            if port
+            else "choose an address of this machine with --listen",
+        ) from None
+    return made
+
+
+def _reachable_host(host: str) -> str:
+    """The host that others can dial when we listen on ``host``."""
+    if host not in ("0.0.0.0", "::"):
+        return host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            # A datagram socket sends nothing on connect; it only chooses a route.
+            probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            raise InvalidError(
+                f"others cannot dial {host}, and this machine's address is not clear",
+                hint="say it with --advertise HOST:PORT",
+            ) from None

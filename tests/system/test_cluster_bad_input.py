@@ -1,0 +1,164 @@
+"""Bad input: each gives a clear error that names what to do next, and loses nothing."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Cluster, cluster
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("one"), nodes=1) as made:
+        yield made
+
+
+def test_no_such_program(one: Cluster) -> None:
+    done = one.perseus("run", "--", "no-such-program-anywhere")
+    assert done.code == 127
+    assert "no-such-program-anywhere" in done.stderr and "node-1" in done.stderr
+
+
+def test_a_program_that_is_not_executable(one: Cluster, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("not a program")
+    done = one.perseus("run", "--", str(plain))
+    assert done.code == 126
+    assert str(plain) in done.stderr
+
+
+def test_no_such_input(one: Cluster) -> None:
+    done = one.perseus("run", "--stdin", "/not/there", "--", "cat")
+    assert done.code == 125
+    assert "/not/there" in done.stderr
+
+
+def test_no_node_fits_and_why_tells_the_resource(one: Cluster) -> None:
+    job = one.perseus("submit", "--memory", "900T", "--", "true").ok().text.strip()
+    why = one.perseus("why", job).ok().text
+    assert "memory" in why and "node-1" in why
+    one.perseus("kill", job).ok()
+
+
+@pytest.mark.parametrize("path", ["/a/../b", "/a\x01/\x00b", "relative", "", "/" + "x" * 300])
+def test_paths_that_cannot_be(one: Cluster, path: str) -> None:
+    if "\x00" in path:
+        from perseus.client import context
+
+        pytest.importorskip("perseus.client")
+        import perseus
+
+        os.environ["PERSEUS_CONTEXT"] = str(one.context)
+        with pytest.raises(Exception, match="NUL"):
+            perseus.connect().fs.stat(path)
+        del os.environ["PERSEUS_CONTEXT"]
+        return
+    done = one.perseus("fs", "stat", path)
+    assert done.code in (2, 125), done.stderr
+    assert "perseus:" in done.stderr
+
+
+def test_an_argument_list_that_is_too_long(one: Cluster) -> None:
+    import perseus
+
+    os.environ["PERSEUS_CONTEXT"] = str(one.context)
+    try:
+        with pytest.raises(perseus.errors.PerseusError, match="long|MiB"):
+            perseus.connect().run(["true", "x" * (3 << 20)]).wait()
+    finally:
+        del os.environ["PERSEUS_CONTEXT"]
+
+
+def test_unknown_and_ambiguous_ids(one: Cluster) -> None:
+    done = one.perseus("logs", "zzzzzzzz")
+    assert done.code == 125 and "zzzzzzzz" in done.stderr
+    jobs = [one.perseus("submit", "--", "true").ok().text.strip() for _ in range(40)]
+    first = {}
+    prefix = next(j[0] for j in jobs if first.setdefault(j[0], j) != j)
+    done = one.perseus("wait", prefix)
+    assert done.code == 125 and "ambiguous" in done.stderr.lower()
+    assert one.perseus("wait", "@last").code == 0
+
+
+def test_used_wrong_and_expired_tokens(one: Cluster, tmp_path: Path) -> None:
+    address = one.perseus("--json", "nodes").ok().json()[0]["address"]
+    token = one.perseus("token", "create", "--role", "user").ok().text.split()[-1]
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    one.perseus("login", address, "--token", token, **home).ok()
+    done = one.perseus("login", address, "--token", token, **home)
+    assert done.code == 125 and "token" in done.stderr
+    wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
+    done = one.perseus("login", address, "--token", wrong, **home)
+    assert done.code == 125 and ("CA" in done.stderr or "certificate authority" in done.stderr)
+    done = one.perseus("login", address, "--token", "nonsense", **home)
+    assert done.code in (2, 125) and "token" in done.stderr
+
+
+def test_a_port_in_use(one: Cluster, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = one.perseus("init", "--data", str(tmp_path / "d"), "--listen", f"127.0.0.1:{port}")
+    assert done.code == 125 and str(port) in done.stderr
+
+
+def test_a_folder_of_another_cluster_and_of_a_newer_version(one: Cluster, tmp_path: Path) -> None:
+    data = one.folder / "node-1"
+    done = one.perseus("init", "--data", str(data), "--listen", "127.0.0.1:0")
+    assert done.code == 125 and "cluster" in done.stderr
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    (newer / "cluster.json").write_text('{"format": 99}')
+    done = one.perseus("start", "--data", str(newer))
+    assert done.code == 125 and "newer" in done.stderr
+
+
+def test_no_daemon(tmp_path: Path, one: Cluster) -> None:
+    gone = tmp_path / "gone.json"
+    gone.write_text(
+        '{"name": "gone", "cluster_id": "x", "address": "127.0.0.1:1", "socket": "/nonexistent"}'
+    )
+    gone.chmod(0o600)
+    done = one.perseus("nodes", PERSEUS_CONTEXT=str(gone))
+    assert done.code == 125 and "daemon" in done.stderr
+
+
+def test_100_000_lines_of_output(one: Cluster) -> None:
+    done = one.perseus("run", "--", "seq", "100000").ok()
+    assert done.stdout.count(b"\n") == 100_000
+
+
+def test_output_limit_fails_clearly(one: Cluster) -> None:
+    done = one.perseus("run", "--output-limit", "1M", "--", "yes")
+    assert done.code == 125
+    assert len(done.stdout) == 1 << 20
+    assert "limit" in done.stderr
+
+
+def test_time_limit(one: Cluster) -> None:
+    done = one.perseus("run", "--time-limit", "0.3", "--", "sleep", "60")
+    assert done.code == 124
+
+
+def test_usage_errors_are_2_and_suggest(one: Cluster) -> None:
+    done = one.perseus("nodse")
+    assert done.code == 2 and "nodes" in done.stderr
+
+
+def test_an_embedded_cluster_starts_by_itself(tmp_path: Path) -> None:
+    values = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PERSEUS_EXIT_WITH_PID": str(os.getpid()),
+    }
+    command = [sys.executable, "-m", "perseus", "run", "--", "uname", "-s"]
+    done = subprocess.run(command, capture_output=True, env=values, timeout=90)
+    assert (done.returncode, done.stdout) == (0, b"Linux\n"), done.stderr
+    stop = [sys.executable, "-m", "perseus", "stop"]
+    assert subprocess.run(stop, env=values, timeout=90).returncode == 0
