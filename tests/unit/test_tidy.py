@@ -34,7 +34,7 @@ PLACES = re.compile(
         )
     )
 )
-COPYRIGHT = re.compile(
+OWNERS = re.compile(
     r"copyr" + r"ight \(?c?\)?|SPDX-" + r"License|all rights " + r"reserved", re.I
 )
 
@@ -113,7 +113,7 @@ def test_no_registry_and_no_machine_is_named() -> None:
 
 
 def test_no_copyright_lines() -> None:
-    assert not _found(COPYRIGHT, _texts())
+    assert not _found(OWNERS, _texts())
 
 
 def test_lines_end_cleanly() -> None:
@@ -128,7 +128,7 @@ def test_lines_end_cleanly() -> None:
         (PLACES, "see https:/" + "/py" + "pi.org/simple"),
         (PLACES, "cd /wo" + "rk/main"),
         (UNFINISHED, "# TO" + "DO later"),
-        (COPYRIGHT, "Copyr" + "ight (c) somebody"),
+        (OWNERS, "Copyr" + "ight (c) somebody"),
     ],
 )
 def test_patterns_find_what_they_are_for(pattern: re.Pattern[str], line: str) -> None:

@@ -1,0 +1,34 @@
+"""What is not documented is not done: commands, settings, RPCs, and the pages made from them."""
+
+import re
+from pathlib import Path
+
+import generate_docs
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def test_everything_is_documented() -> None:
+    assert generate_docs.undocumented() == []
+
+
+def test_reference_pages_are_fresh() -> None:
+    assert generate_docs.stale() == [], "run `make docs`"
+
+
+@pytest.mark.parametrize("part", ["## perseus run\n", "`lease_s`", "### service Jobs"])
+def test_reference_pages_hold_what_they_should(part: str) -> None:
+    assert any(part in page for page in generate_docs.pages().values())
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in LINK.findall(page.read_text())
+        if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
+    ]
+    assert not dead, dead

@@ -1,0 +1,124 @@
+"""The command line's reference page, from the tree of argparse parsers.
+
+It asks the parsers for their parts and words the usage itself: argparse's own
+layout differs between versions of Python and widths of the terminal.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+from perseus.cli.parser import build_parser
+
+INTRODUCTION = """\
+# The command line
+
+Made from the program by `make docs`; do not edit.
+
+The task's stdout and stderr go to yours; what Perseus itself has to say goes to
+stderr. Exit codes: the task's own; 2 wrong usage, 124 time limit, 125 Perseus
+itself failed, 126 not executable, 127 not found, 128+N ended by signal N.
+"""
+
+Parser = argparse.ArgumentParser
+
+
+def commands() -> list[tuple[Parser, str]]:
+    """Every command with its one-line help, in the program's order."""
+    return list(_commands(build_parser(), ""))
+
+
+def _commands(parser: Parser, text: str) -> Iterator[tuple[Parser, str]]:
+    yield parser, text
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            texts = {choice.dest: choice.help for choice in action._choices_actions}
+            seen = set()
+            for name, below in action.choices.items():
+                if id(below) not in seen and texts.get(name) != argparse.SUPPRESS:
+                    seen.add(id(below))
+                    yield from _commands(below, texts.get(name) or "")
+
+
+def undocumented() -> list[str]:
+    """Commands, arguments and flags without help."""
+    bare = [f"command {parser.prog}" for parser, text in commands()[1:] if not text]
+    return bare + [
+        f"{parser.prog} {_name(action)}"
+        for parser, _ in commands()
+        for action in _arguments(parser)
+        if not action.help
+    ]
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    return INTRODUCTION + "".join(_command(parser, text) for parser, text in commands())
+
+
+def _arguments(parser: Parser) -> list[argparse.Action]:
+    return [
+        action
+        for action in parser._actions
+        if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+        and action.help != argparse.SUPPRESS
+    ]
+
+
+def _command(parser: Parser, text: str) -> str:
+    lines = [f"\n## {parser.prog}\n\n```\n{_usage(parser)}\n```\n"]
+    for paragraph in (parser.description or text, parser.epilog):
+        if paragraph:
+            lines.append(f"\n{paragraph.strip()}\n")
+    if rows := [_row(action) for action in _arguments(parser)]:
+        lines.append("\n| argument | meaning |\n|---|---|\n" + "".join(rows))
+    return "".join(lines)
+
+
+def _usage(parser: Parser) -> str:
+    words = [parser.prog]
+    if any(action.option_strings for action in _arguments(parser)):
+        words.append("[OPTIONS]")
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            words.append("COMMAND ...")
+        elif not action.option_strings and action.help != argparse.SUPPRESS:
+            words.append(_positional(action))
+    return " ".join(words)
+
+
+def _positional(action: argparse.Action) -> str:
+    name = _metavar(action)
+    match action.nargs:
+        case "?":
+            return f"[{name}]"
+        case "*" | argparse.REMAINDER:
+            return f"[{name} ...]"
+        case "+":
+            return f"{name} [{name} ...]"
+    return name
+
+
+def _metavar(action: argparse.Action) -> str:
+    if isinstance(action.metavar, tuple):
+        return " ".join(action.metavar)
+    if action.metavar:
+        return action.metavar
+    if action.choices:
+        return "{" + ",".join(str(choice) for choice in action.choices) + "}"
+    return action.dest.upper()
+
+
+def _name(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return _metavar(action)
+    value = "" if action.nargs == 0 else f" {_metavar(action)}"
+    return ", ".join(action.option_strings) + value
+
+
+def _row(action: argparse.Action) -> str:
+    text = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+    return f"| `{_cell(_name(action))}` | {_cell(' '.join(text.split()))} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

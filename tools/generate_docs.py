@@ -1,0 +1,108 @@
+"""Makes docs/reference from the program itself: commands, settings, protocol.
+
+With ``--check`` it writes nothing and fails when a page is stale or something
+has no text: a command or flag without help, a setting without a comment, an
+RPC, message field or enum value without one.
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+import docs_cli
+import docs_protocol
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+SETTINGS = ROOT / "src" / "perseus" / "settings.py"
+
+SETTINGS_INTRODUCTION = """\
+# Settings
+
+Made from `src/perseus/settings.py` by `make docs`; do not edit.
+
+A setting is taken from the first of these that gives it:
+
+1. the flag `--set NAME=VALUE` of `perseus init`, `join` and `dev up`;
+2. the environment, `PERSEUS_NAME` in capitals;
+3. `perseus.toml` in this folder or one above;
+4. `$XDG_CONFIG_HOME/perseus/config.toml`;
+5. the default below.
+
+| setting | default | environment | meaning |
+|---|---|---|---|
+"""
+
+
+def settings() -> list[tuple[str, object, str]]:
+    """(name, default, comment above it) of each field of Settings, in order."""
+    text = SETTINGS.read_text()
+    lines = text.splitlines()
+    (body,) = (
+        node.body
+        for node in ast.parse(text).body
+        if isinstance(node, ast.ClassDef) and node.name == "Settings"
+    )
+    found = []
+    for node in body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            default = eval(compile(ast.Expression(node.value), "settings", "eval"), {})
+            found.append((node.target.id, default, _comment_above(lines, node.lineno)))
+    return found
+
+
+def _comment_above(lines: list[str], number: int) -> str:
+    """The comment lines right above line ``number`` (from 1), as one text."""
+    start = number - 1
+    while start > 0 and lines[start - 1].lstrip().startswith("#"):
+        start -= 1
+    return " ".join(line.strip().lstrip("#").strip() for line in lines[start : number - 1])
+
+
+def settings_page() -> str:
+    rows = [
+        f"| `{name}` | `{default!r}` | `PERSEUS_{name.upper()}` | {comment.replace('|', chr(92) + '|')} |"
+        for name, default, comment in settings()
+    ]
+    return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """The text of each generated page, by its name below docs/reference."""
+    return {
+        "cli.md": docs_cli.page(),
+        "protocol.md": docs_protocol.page(),
+        "settings.md": settings_page(),
+    }
+
+
+def undocumented() -> list[str]:
+    """Everything that has no text, as a person would look for it."""
+    bare = [f"setting {name}" for name, _, comment in settings() if not comment]
+    return docs_cli.undocumented() + bare + docs_protocol.undocumented()
+
+
+def stale() -> list[str]:
+    """The generated pages that differ from what is committed."""
+    made = pages()
+    return [name for name, text in made.items() if _read(REFERENCE / name) != text]
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
+
+
+def main() -> int:
+    if "--check" in sys.argv:
+        problems = undocumented() + [f"stale page docs/reference/{name}" for name in stale()]
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        return int(bool(problems))
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
