@@ -52,6 +52,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LAST_PASSES_MAXIMUM = 100
 _LAST_PASS_S = 0.05
 _UMASK = 0o022
+# Descriptors up to here are closed in a forked process; one system call where the kernel has it.
+_DESCRIPTOR_MAXIMUM = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,7 +74,7 @@ def _close_all_but(*kept: int) -> None:
     for descriptor in sorted(kept):
         os.closerange(low, descriptor)
         low = descriptor + 1
-    os.closerange(low, max(low, os.sysconf("SC_OPEN_MAX") if low > 1024 else 4096))
+    os.closerange(low, max(low, _DESCRIPTOR_MAXIMUM))
 
 
 def _nothing(number: int, frame: object) -> None:

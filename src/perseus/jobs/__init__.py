@@ -1,0 +1,1 @@
+"""Jobs: what is submitted, planned, leased to nodes and run there."""

@@ -1,0 +1,549 @@
+"""One attempt on this node: from its directive to its end.
+
+The course: prepare (folder, stdin, placed files), spawn, watch (time limit,
+output limit, disk), end, keep the outputs. Why an attempt ends other than by
+itself is decided once, by the first cause; later ones change nothing.
+
+An attempt that is discarded is killed and says nothing more.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from perseus.errors import (
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+    RefusedError,
+    TooLargeError,
+)
+from perseus.ids import AttemptId
+from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, Spool, in_background
+from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.runtime.ports import Clock, Disk, Exit, Spawner, SpawnRequest
+
+DEFAULT_GRACE_S = 5.0
+# Time until SIGKILL for a task that passed its time limit.
+TIME_LIMIT_GRACE_S = 5.0
+EXIT_TIME_LIMIT = 124
+EXIT_NODE_FAILURE = 125
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+# A pipe's buffer for stdin, where the kernel allows it.
+_PIPE_BYTES = 1 << 20
+# Signals that come before the program has started; more are dropped.
+_EARLY_SIGNALS_MAXIMUM = 16
+
+
+class Phase(Enum):
+    """Where an attempt is in its course."""
+
+    WAITING = "waiting for a core"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    KEEPING = "ended, its outputs are on their way"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all attempts of this node share."""
+
+    spawner: Spawner
+    movers: Movers
+    clock: Clock
+    disk: Disk
+    # Of the node.
+    node: str
+    base_environment: dict[str, str]
+    # The folder that holds one folder for each attempt.
+    folder: str
+    output_limit_bytes: int
+    disk_reserve_bytes: int
+
+
+@dataclass(slots=True)
+class _Usage:
+    """What the attempt used."""
+
+    started_s: float = 0.0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_peak_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Feed:
+    """A FIFO for stdin. Our own end keeps it open until all is fed, so that neither
+    side sees the other missing before it has come."""
+
+    descriptor: int
+    task: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        """The task reads to the end of what was fed; a feeder that still writes is stopped."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+@dataclass(slots=True)
+class _Timers:
+    """Pending calls of the event loop, all cancelled at the end."""
+
+    handles: list[asyncio.TimerHandle] = field(default_factory=list)
+    check: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """None of them will fire any more."""
+        for handle in self.handles:
+            handle.cancel()
+        if self.check is not None:
+            self.check.cancel()
+
+
+class Attempt:
+    """One try at a task, here."""
+
+    def __init__(self, attempt: AttemptId, start: agent_pb2.StartAttempt, host: Host) -> None:
+        self.id = str(attempt)
+        self.job_id = attempt.job_id
+        self.start = start
+        self.folder = os.path.join(host.folder, self.id)
+        self.phase = Phase.WAITING
+        self.pid = 0
+        # What tells its end, once it has ended; posted until acknowledged.
+        self.ended: agent_pb2.AttemptEvent | None = None
+        # What tells that it runs.
+        self.running: agent_pb2.AttemptEvent | None = None
+        self.is_discarded = False
+        limit_bytes = start.spec.output_limit_bytes or host.output_limit_bytes
+        self.stdout = Spool(os.path.join(self.folder, "stdout"), "stdout", limit_bytes)
+        self.stderr = Spool(os.path.join(self.folder, "stderr"), "stderr", limit_bytes)
+        self._host = host
+        self._number = attempt.number
+        self._task_number = attempt.task
+        self._ships = [
+            Shipment(host.movers, self.id, index == 1, spool.path)
+            for index, spool in enumerate((self.stdout, self.stderr))
+        ]
+        # Why it ends, when not by itself; the first cause counts.
+        self._cause: jobs_pb2.Ending | None = None
+        self._early: list[agent_pb2.StopAttempt] = []
+        self._placing: asyncio.Future[None] | None = None
+        self._feed: _Feed | None = None
+        self._timers = _Timers()
+        self._usage = _Usage()
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    # --- from the executor
+
+    async def run(
+        self, on_running: Callable[["Attempt"], None], on_exit: Callable[["Attempt"], None]
+    ) -> None:
+        """The whole course; sets ``ended`` unless discarded.
+
+        ``on_running`` is told when the program runs, ``on_exit`` when its cores are free.
+        """
+        self.phase = Phase.PREPARING
+        try:
+            ending = await self._execute(on_running)
+        finally:
+            self._clear()
+            self.phase = Phase.KEEPING
+            on_exit(self)
+        if self.is_discarded:
+            await self.abandon()
+            return
+        for spool in self.spools:
+            spool.settle()
+        if self._over_limit():
+            ending = self._cause or ending
+        self.notify()
+        try:
+            outputs = await self._keep()
+        except PerseusError as error:
+            await self.abandon()
+            ending = node_failure(f"its output could not be kept: {error.message}")
+            outputs = [agent_pb2.Output(), agent_pb2.Output()]
+        if not self.is_discarded:
+            self.end(ending, outputs)
+
+    def end(self, ending: jobs_pb2.Ending, outputs: list[agent_pb2.Output] | None = None) -> None:
+        """Fixes how it ended."""
+        stdout, stderr = outputs or (None, None)
+        self.phase = Phase.ENDED
+        for spool in self.spools:
+            spool.is_final = True
+        self.ended = agent_pb2.AttemptEvent(
+            attempt=self.id,
+            ended=agent_pb2.AttemptEnded(
+                at_s=self._host.clock.time_s(),
+                ending=ending,
+                stdout=stdout,
+                stderr=stderr,
+                cpu_s=self._usage.cpu_s,
+                memory_peak_bytes=self._usage.memory_peak_bytes,
+                wall_s=self._usage.wall_s,
+            ),
+        )
+        self.notify()
+
+    def stop(self, stop: agent_pb2.StopAttempt) -> None:
+        """Signals it, or cancels it; nothing when it has ended."""
+        if self.phase is Phase.RUNNING:
+            self._deliver(stop)
+        elif self.phase is Phase.PREPARING and len(self._early) < _EARLY_SIGNALS_MAXIMUM:
+            self._early.append(stop)
+            if stop.cancel:
+                self._set_cause(cancelled(stop))
+                if self._placing is not None:
+                    self._placing.cancel()
+
+    def discard(self) -> None:
+        """Ends it at once; it says nothing more. Readers are told."""
+        self.is_discarded = True
+        self.kill()
+        self.notify()
+
+    def kill(self) -> None:
+        """SIGKILL to its process group."""
+        if self.pid and self.phase is Phase.RUNNING:
+            self._host.spawner.send_signal(self.pid, signal.SIGKILL)
+
+    # --- for readers of its outputs
+
+    @property
+    def spools(self) -> tuple[Spool, Spool]:
+        """stdout and stderr."""
+        return self.stdout, self.stderr
+
+    async def changed(self, timeout_s: float) -> None:
+        """Returns when it ends or is discarded, at the latest after ``timeout_s``."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        timer = asyncio.get_running_loop().call_later(timeout_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    def notify(self) -> None:
+        """Wakes those who wait in ``changed``."""
+        for waiter in self._waiters:
+            _wake(waiter)
+
+    # --- prepare and start
+
+    async def _execute(self, on_running: Callable[["Attempt"], None]) -> jobs_pb2.Ending:
+        try:
+            try:
+                request = await self._prepare()
+            except (PerseusError, OSError) as error:
+                return node_failure(f"it could not be prepared: {error}")
+            if self._cause is not None:
+                return self._cause
+            self.pid = await self._host.spawner.spawn(request)
+        except asyncio.CancelledError:
+            # Of the placing, by a cancel; else of this whole course.
+            if self._cause is None or self.is_discarded:
+                raise
+            return self._cause
+        except PerseusError as error:
+            return _not_started(error)
+        self._begin()
+        on_running(self)
+        ended = await self._host.spawner.wait(self.pid)
+        self._account(ended)
+        return self._cause or _by_itself(ended)
+
+    async def _prepare(self) -> SpawnRequest:
+        spec = self.start.spec
+        work = os.path.join(self.folder, "work")
+        os.mkdir(self.folder, 0o700)
+        os.mkdir(work, 0o700)
+        os.mkdir(os.path.join(self.folder, "tmp"), 0o700)
+        if spec.files:
+            self._placing = asyncio.ensure_future(self._place_files(work))
+            await self._placing
+        return SpawnRequest(
+            spec.argv,
+            self._environment(),
+            spec.working_directory or work,
+            self._open_stdin(),
+            self.stdout.path,
+            self.stderr.path,
+        )
+
+    async def _place_files(self, work: str) -> None:
+        for file in self.start.spec.files:
+            parts = file.name.split("/")
+            if file.name.startswith("/") or ".." in parts or "\0" in file.name or not parts[-1]:
+                raise InvalidError(
+                    f"{file.name!r} cannot be placed in the working folder",
+                    hint="give a relative name without '..': --file NAME=/path",
+                )
+            target = os.path.join(work, file.name)
+            os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
+            await self._host.movers.place(file.path, target)
+
+    def _environment(self) -> dict[str, str]:
+        start = self.start
+        environment = dict(self._host.base_environment)
+        environment.update(
+            TMPDIR=os.path.join(self.folder, "tmp"),
+            PERSEUS_JOB_ID=self.job_id,
+            PERSEUS_TASK_ID=f"{self.job_id}.{self._task_number}",
+            PERSEUS_TASK_INDEX=str(start.task_index),
+            PERSEUS_TASK_COUNT=str(start.task_count or 1),
+            PERSEUS_ATTEMPT=str(self._number),
+            PERSEUS_NODE=self._host.node,
+            PERSEUS_USER=start.user,
+        )
+        environment.update(start.spec.environment)
+        # Not for the task to choose: left-overs are known by it (runtime.spawner_journal).
+        environment["PERSEUS_ATTEMPT_FOLDER"] = self.folder
+        return environment
+
+    def _open_stdin(self) -> str:
+        spec = self.start.spec
+        kind = spec.WhichOneof("stdin")
+        if kind is None or (kind == "stdin_inline" and not spec.stdin_inline):
+            return os.devnull
+        path = os.path.join(self.folder, "stdin")
+        if kind == "stdin_inline":
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "wb", buffering=0) as file:
+                file.write(spec.stdin_inline)
+            return path
+        os.mkfifo(path, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        with suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._feed = _Feed(descriptor)
+        self._feed.task = asyncio.create_task(self._host.movers.feed(spec.stdin_path, path))
+        return path
+
+    # --- while it runs
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.phase = Phase.RUNNING
+        self._usage.started_s = self._host.clock.now_s()
+        self.running = agent_pb2.AttemptEvent(
+            attempt=self.id,
+            running=agent_pb2.AttemptRunning(at_s=self._host.clock.time_s(), pid=self.pid),
+        )
+        self._timers.check = loop.call_later(0.02, self._check)
+        if self.start.spec.time_limit_s > 0:
+            self._later(self.start.spec.time_limit_s, self._on_time_limit)
+        if self._feed is not None and self._feed.task is not None:
+            self._feed.task.add_done_callback(self._on_fed)
+        if self.is_discarded:
+            self.kill()
+        for stop in self._early:
+            self._deliver(stop)
+        self.notify()
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers.handles.append(loop.call_later(seconds, call))
+
+    def _deliver(self, stop: agent_pb2.StopAttempt) -> None:
+        number = stop.signal or signal.SIGTERM
+        if stop.cancel:
+            self._set_cause(cancelled(stop))
+        self._host.spawner.send_signal(self.pid, number)
+        if stop.cancel and number != signal.SIGKILL:
+            # A stopped process takes the signal only when it goes on.
+            self._host.spawner.send_signal(self.pid, signal.SIGCONT)
+        if stop.grace_s > 0 and number != signal.SIGKILL:
+            self._later(stop.grace_s, self.kill)
+
+    def _set_cause(self, ending: jobs_pb2.Ending) -> bool:
+        if self._cause is None:
+            self._cause = ending
+            return True
+        return False
+
+    def _on_time_limit(self) -> None:
+        limit_s = self.start.spec.time_limit_s
+        ending = jobs_pb2.Ending(
+            kind=jobs_pb2.ENDING_TIME_LIMIT,
+            exit_code=EXIT_TIME_LIMIT,
+            message=f"ended by its time limit of {limit_s:g} s",
+        )
+        if self._set_cause(ending):
+            self._host.spawner.send_signal(self.pid, signal.SIGTERM)
+            self._host.spawner.send_signal(self.pid, signal.SIGCONT)
+            self._later(TIME_LIMIT_GRACE_S, self.kill)
+
+    def _on_fed(self, task: asyncio.Task[None]) -> None:
+        """All of stdin is in the pipe, or will never be: then the task must not take what
+        it got for all there is."""
+        if self.phase is not Phase.RUNNING or self._feed is None:
+            return
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            words = error.message if isinstance(error, PerseusError) else str(error)
+            self._set_cause(node_failure(f"its stdin could not be read: {words}"))
+            self.kill()
+            return
+        self._feed.close()
+
+    def _check(self) -> None:
+        """Looks at the outputs, and plans the next look."""
+        if self.phase is not Phase.RUNNING:
+            return
+        now_s = self._host.clock.now_s()
+        before_bytes = self.stdout.size_bytes + self.stderr.size_bytes
+        pause_s = min(spool.check(now_s) for spool in self.spools)
+        grown = self.stdout.size_bytes + self.stderr.size_bytes > before_bytes
+        if self._over_limit() or (grown and self._disk_is_low()):
+            self.kill()
+            return
+        for spool, ship in zip(self.spools, self._ships, strict=True):
+            if spool.size_bytes >= SHIP_EARLY_BYTES:
+                ship.begin()
+        self._timers.check = asyncio.get_running_loop().call_later(pause_s, self._check)
+
+    def _over_limit(self) -> bool:
+        for spool in self.spools:
+            if spool.truncated:
+                self._set_cause(_output_limit(spool))
+                return True
+        return False
+
+    def _disk_is_low(self) -> bool:
+        reserve_bytes = self._host.disk_reserve_bytes
+        free_bytes = self._host.disk.free_bytes(self._host.folder)
+        if free_bytes >= reserve_bytes:
+            return False
+        self._set_cause(
+            node_failure(
+                f"the disk of node {self._host.node} is nearly full: {free_bytes >> 20} MiB free, "
+                f"{reserve_bytes >> 20} MiB are kept in reserve"
+            )
+        )
+        return True
+
+    # --- after its end
+
+    def _account(self, ended: Exit) -> None:
+        self._usage.wall_s = self._host.clock.now_s() - self._usage.started_s
+        self._usage.cpu_s = ended.cpu_s
+        self._usage.memory_peak_bytes = ended.memory_peak_bytes
+
+    def _clear(self) -> None:
+        """Ends what only a running task needs."""
+        self._timers.cancel()
+        if self._feed is None:
+            return
+        if self._feed.task is not None:
+            self._feed.task.cancel()
+        with suppress(OSError):
+            # Frees a feeder that still waits for a reader.
+            os.close(os.open(os.path.join(self.folder, "stdin"), os.O_RDONLY | os.O_NONBLOCK))
+        self._feed.close()
+
+    async def _keep(self) -> list[agent_pb2.Output]:
+        """Both outputs as the end's message tells them; raises PerseusError."""
+        if self.stdout.is_inline and self.stderr.is_inline:
+            return [_inline_output(spool) for spool in self.spools]
+        pairs = zip(self.spools, self._ships, strict=True)
+        kept = [in_background(self._keep_one(spool, ship)) for spool, ship in pairs]
+        try:
+            return list(await asyncio.gather(*kept))
+        except BaseException:
+            for task in kept:
+                task.cancel()
+            raise
+
+    async def _keep_one(self, spool: Spool, ship: Shipment) -> agent_pb2.Output:
+        if spool.is_inline:
+            await ship.abandon()
+            return _inline_output(spool)
+        inode, _checksum = await ship.finish(spool.size_bytes)
+        return agent_pb2.Output(size_bytes=spool.size_bytes, inode=inode, truncated=spool.truncated)
+
+    async def abandon(self) -> None:
+        """What was shipped of its outputs becomes garbage."""
+        for ship in self._ships:
+            await ship.abandon()
+
+
+def cancelled(stop: agent_pb2.StopAttempt) -> jobs_pb2.Ending:
+    """How an attempt ends that was cancelled by ``stop``."""
+    number = stop.signal or signal.SIGTERM
+    return jobs_pb2.Ending(
+        kind=jobs_pb2.ENDING_CANCELLED,
+        exit_code=128 + number,
+        signal=number,
+        message=f"cancelled by {_signal_name(number)}",
+    )
+
+
+def _by_itself(ended: Exit) -> jobs_pb2.Ending:
+    if not ended.signal:
+        return jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=ended.exit_code)
+    return jobs_pb2.Ending(
+        kind=jobs_pb2.ENDING_SIGNALED,
+        exit_code=128 + ended.signal,
+        signal=ended.signal,
+        message=f"ended by {_signal_name(ended.signal)}",
+    )
+
+
+def _not_started(error: PerseusError) -> jobs_pb2.Ending:
+    codes = {
+        NotFoundError: EXIT_NOT_FOUND,
+        RefusedError: EXIT_NOT_EXECUTABLE,
+        TooLargeError: EXIT_NOT_EXECUTABLE,
+    }
+    code = codes.get(type(error))
+    if code is None:
+        return node_failure(str(error))
+    kind = jobs_pb2.ENDING_NOT_STARTED
+    return jobs_pb2.Ending(kind=kind, exit_code=code, message=str(error))
+
+
+def node_failure(message: str) -> jobs_pb2.Ending:
+    """Perseus could not run it here, or could not keep its output."""
+    kind = jobs_pb2.ENDING_NODE_FAILURE
+    return jobs_pb2.Ending(kind=kind, exit_code=EXIT_NODE_FAILURE, message=message)
+
+
+def _output_limit(spool: Spool) -> jobs_pb2.Ending:
+    number = int(signal.SIGXFSZ)
+    return jobs_pb2.Ending(
+        kind=jobs_pb2.ENDING_OUTPUT_LIMIT,
+        exit_code=128 + number,
+        signal=number,
+        message=f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
+        "the bytes up to there are kept",
+    )
+
+
+def _inline_output(spool: Spool) -> agent_pb2.Output:
+    return agent_pb2.Output(
+        size_bytes=spool.size_bytes, inline=spool.read_inline(), truncated=spool.truncated
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
