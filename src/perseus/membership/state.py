@@ -14,9 +14,8 @@ Invariants:
   LeaseLostError and must say Hello again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import msgspec
 
@@ -97,8 +96,8 @@ class _Node:
 class Membership:
     """See the module. Read methods answer from memory and give immutable values."""
 
-    prefixes = (PREFIX,)
-    events: ClassVar[tuple[type[Event], ...]] = (
+    prefixes: Sequence[bytes] = (PREFIX,)
+    events: Sequence[type[Event]] = (
         AddNode,
         Connect,
         HeartbeatReceived,
