@@ -38,7 +38,7 @@ test: setup
 
 bench: setup
 	@sh tools/bench-packages.sh
-	$(PYTHON) bench/run.py $(FLAGS)
+	$(PYTHON) -m bench.run $(FLAGS)
 
 docs: setup
 	$(PYTHON) tools/generate_docs.py

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2
 
@@ -125,8 +126,9 @@ def _service(file: File, number: int, comments: Comments) -> str:
 
 
 def _role(method: descriptor_pb2.MethodDescriptorProto) -> str:
-    role = common_pb2.Role.Name(method.options.Extensions[common_pb2.required_role])
-    nodes = method.options.Extensions[common_pb2.node_may_call]
+    options: Any = method.options.Extensions
+    role = common_pb2.Role.Name(options[common_pb2.required_role])
+    nodes = options[common_pb2.node_may_call]
     return role.removeprefix("ROLE_").lower() + (", nodes" if nodes else "")
 
 

@@ -61,7 +61,7 @@ def _comment_above(lines: list[str], number: int) -> str:
 
 def settings_page() -> str:
     rows = [
-        f"| `{name}` | `{default!r}` | `PERSEUS_{name.upper()}` | {comment.replace('|', chr(92) + '|')} |"
+        f"| `{name}` | `{default!r}` | `PERSEUS_{name.upper()}` | {comment} |"
         for name, default, comment in settings()
     ]
     return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n"
