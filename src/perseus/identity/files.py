@@ -15,7 +15,6 @@ from pathlib import Path
 from perseus.errors import InvalidError, NotFoundError, RefusedError
 from perseus.identity import subject as subject_module
 from perseus.identity.subject import Certificate, Subject
-from perseus.runtime.real import RealDisk
 
 CA_FILE = "ca.pem"
 CA_KEY_FILE = "ca.key"
@@ -66,6 +65,9 @@ class Identity:
     def save(self) -> None:
         """Writes the folder durably, all mode 600. The key goes first: a certificate
         without its key would be of no use."""
+        # Imported here: whoever only reads an identity shall not pay for asyncio.
+        from perseus.runtime.real import RealDisk
+
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = RealDisk()
         disk.write(os.fspath(self.folder / CA_FILE), self.ca_pem, 0o600)

@@ -1,0 +1,36 @@
+"""Messages as proto3 JSON, one per line where there are many.
+
+Names are taken in snake_case or camelCase and given in snake_case; 64-bit
+integers are given as strings, bytes as base64, and fields with their default
+value are left out, all as proto3 JSON has it. A field that is not known is an
+error, for a mistyped name must not be dropped in silence.
+"""
+
+import json
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from perseus.errors import InvalidError
+
+
+def parse(text: bytes, kind: type[Message]) -> Message:
+    """A message from JSON; nothing at all is the empty message. Raises InvalidError."""
+    message = kind()
+    if not text.strip():
+        return message
+    try:
+        return json_format.Parse(text, message)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidError(f"the request is not a {kind.__name__} in JSON: {error}") from None
+
+
+def emit(message: Message) -> bytes:
+    """A message as one line of JSON, without the line's end."""
+    return dump(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def dump(value: Any) -> bytes:
+    """A JSON value as one line."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

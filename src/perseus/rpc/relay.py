@@ -1,0 +1,93 @@
+"""Bytes to and fro between two sockets, with backpressure and half-close."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+BUFFER_BYTES = 256 << 10
+
+# One buffer serves all relays: each read is handed on before the next begins.
+_buffer = memoryview(bytearray(BUFFER_BYTES))
+
+
+class _End(asyncio.BufferedProtocol):
+    """One end; what it reads, its peer writes."""
+
+    def __init__(self, on_lost: Callable[[], None]) -> None:
+        self.peer: _End | None = None
+        self.transport: asyncio.Transport | None = None
+        self._on_lost = on_lost
+        self._ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        if self.peer is None or self.peer.transport is None:
+            # Nowhere to write yet.
+            self.transport.pause_reading()
+        else:
+            self.peer.transport.resume_reading()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        other = self._other()
+        if other is not None and not other.is_closing():
+            other.write(bytes(_buffer[:nbytes]))
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        other = self._other()
+        if other is None or other.is_closing():
+            return False
+        other.write_eof()
+        # Open for the other direction, until that ends as well.
+        return not (self.peer is not None and self.peer._ended)
+
+    def pause_writing(self) -> None:
+        other = self._other()
+        if other is not None:
+            other.pause_reading()
+
+    def resume_writing(self) -> None:
+        other = self._other()
+        if other is not None and not other.is_closing():
+            other.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        other = self._other()
+        if other is not None:
+            other.close()
+        self._on_lost()
+
+    def _other(self) -> asyncio.Transport | None:
+        return self.peer.transport if self.peer is not None else None
+
+
+async def relay(connection: socket.socket, socket_path: str) -> None:
+    """Joins an accepted connection with a Unix socket; returns when both are closed.
+
+    Takes over ``connection``. Raises OSError when nothing listens at the path.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    open_ends = 2
+
+    def lost() -> None:
+        nonlocal open_ends
+        open_ends -= 1
+        if open_ends == 0 and not done.done():
+            done.set_result(None)
+
+    inner, outer = _End(lost), _End(lost)
+    inner.peer, outer.peer = outer, inner
+    try:
+        await loop.create_unix_connection(lambda: inner, socket_path)
+        await loop.connect_accepted_socket(lambda: outer, connection)
+        await done
+    finally:
+        for end in (inner, outer):
+            if end.transport is not None:
+                end.transport.abort()
+        connection.close()
