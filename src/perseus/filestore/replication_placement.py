@@ -14,6 +14,9 @@ from perseus.errors import FullError, PerseusError, UnavailableError
 from perseus.filestore.replication_state import NodeView, State
 from perseus.settings import CHUNK_MAXIMUM_BYTES
 
+# What a node is taken to have before its first heartbeat.
+UNKNOWN_ROOM_BYTES = 1 << 30
+
 
 class Placement:
     """Choices over the nodes as they are now; it changes nothing."""
@@ -69,6 +72,9 @@ class Placement:
 
     def _room_bytes(self, node: NodeView) -> int:
         promised = self._state.open_on.get(node.node_id, 0) * CHUNK_MAXIMUM_BYTES
+        if not node.load.memory_available_bytes:
+            # It has connected and not yet told its load; its chunkserver checks for itself.
+            return UNKNOWN_ROOM_BYTES
         # A promise seldom comes to a whole chunk; half of the room is kept from promises.
         free = node.load.disk_free_bytes - self._reserve_bytes
         return max(free - promised, free // 2)

@@ -33,6 +33,8 @@ class LoadView(Protocol):
 
     @property
     def disk_free_bytes(self) -> int: ...
+    @property
+    def memory_available_bytes(self) -> int: ...
 
 
 class NodeView(Protocol):
