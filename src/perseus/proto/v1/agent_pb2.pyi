@@ -152,18 +152,20 @@ class Directive(_message.Message):
     def __init__(self, start: _Optional[_Union[StartAttempt, _Mapping]] = ..., stop: _Optional[_Union[StopAttempt, _Mapping]] = ..., discard: _Optional[_Union[DiscardAttempt, _Mapping]] = ..., fetch: _Optional[_Union[FetchChunk, _Mapping]] = ..., delete: _Optional[_Union[DeleteChunk, _Mapping]] = ..., seal: _Optional[_Union[SealReplica, _Mapping]] = ...) -> None: ...
 
 class StartAttempt(_message.Message):
-    __slots__ = ("attempt", "spec", "task_index", "task_count", "user")
+    __slots__ = ("attempt", "spec", "task_index", "task_count", "user", "parallel")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     TASK_INDEX_FIELD_NUMBER: _ClassVar[int]
     TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    PARALLEL_FIELD_NUMBER: _ClassVar[int]
     attempt: str
     spec: _jobs_pb2.TaskSpec
     task_index: int
     task_count: int
     user: str
-    def __init__(self, attempt: _Optional[str] = ..., spec: _Optional[_Union[_jobs_pb2.TaskSpec, _Mapping]] = ..., task_index: _Optional[int] = ..., task_count: _Optional[int] = ..., user: _Optional[str] = ...) -> None: ...
+    parallel: int
+    def __init__(self, attempt: _Optional[str] = ..., spec: _Optional[_Union[_jobs_pb2.TaskSpec, _Mapping]] = ..., task_index: _Optional[int] = ..., task_count: _Optional[int] = ..., user: _Optional[str] = ..., parallel: _Optional[int] = ...) -> None: ...
 
 class StopAttempt(_message.Message):
     __slots__ = ("attempt", "signal", "grace_s", "cancel")
