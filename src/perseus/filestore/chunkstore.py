@@ -1,0 +1,433 @@
+"""The folder of a node's replicas: ``chunks/xx/<id as 16 hex digits>.data`` and ``.log``.
+
+One process owns the folder at a time (``lock``); ``format`` says which layout
+it has, and a newer one is refused. The index is in memory, rebuilt by ``scan``
+from the logs alone; files are opened when used, and at most IDLE_FILES_MAXIMUM
+stay open unused. At most one writer at a time has a replica.
+
+Events (ChunkEvent) about what is found, rotten blocks and vanished files, go to
+``on_event``, from any thread.
+"""
+
+import fcntl
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from perseus.errors import (
+    ConflictError,
+    FullError,
+    IncompatibleError,
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+)
+from perseus.filestore import chunkfile
+from perseus.filestore.chunkfile import ChunkFile, CorruptBlockError
+from perseus.filestore.chunkfile_log import HEADER_BYTES
+from perseus.proto.v1 import agent_pb2
+from perseus.runtime.real import RealDisk
+
+FORMAT = 1
+FORMAT_WORD = "perseus-chunks"
+IDLE_FILES_MAXIMUM = 32
+SCAN_THREADS = 4
+# Writers look at the free space again after this many bytes.
+ROOM_CHECK_BYTES = 8 << 20
+
+OnEvent = Callable[[agent_pb2.ChunkEvent], None]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A replica in the index; while ``file`` is open, that has the newer word."""
+
+    chunk: int
+    version: int
+    length_bytes: int
+    sealed: bool
+    corrupt_offset_bytes: int | None
+    file: ChunkFile | None = None
+    # Threads that use the open file.
+    users: int = 0
+    writing: bool = False
+    # Taken out of the index; the last user closes the file.
+    deleted: bool = False
+
+    def refresh(self) -> None:
+        """Takes the open file's word."""
+        file = self.file
+        if file is not None:
+            self.version = file.version
+            self.length_bytes = file.synced_bytes
+            self.sealed = file.sealed
+            self.corrupt_offset_bytes = file.corrupt_offset_bytes
+
+    def report(self) -> agent_pb2.ReplicaReport:
+        """What the master is told of it."""
+        self.refresh()
+        return agent_pb2.ReplicaReport(
+            chunk=self.chunk,
+            version=self.version,
+            length_bytes=self.length_bytes,
+            sealed=self.sealed,
+        )
+
+
+class ChunkStore:
+    """The replicas of this node. Safe for threads."""
+
+    def __init__(self, folder: Path, reserve_bytes: int, on_event: OnEvent) -> None:
+        self._folder = folder
+        self._reserve_bytes = reserve_bytes
+        self._on_event = on_event
+        self._mutex = threading.Lock()
+        self._entries: dict[int, Entry] = {}
+        # Entries whose file is open and unused, the oldest first.
+        self._idle: OrderedDict[int, Entry] = OrderedDict()
+        self._lock_file = -1
+
+    def open(self) -> None:
+        """Takes the folder and reads what is there. ConflictError, IncompatibleError."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_file = os.open(
+            self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock_file)
+            raise ConflictError(
+                f"another chunkserver uses {self._folder}",
+                hint="stop the other daemon of this data folder first",
+            ) from error
+        self._check_format()
+        self._scan()
+
+    def close(self) -> None:
+        """Closes the files that nobody uses and lets the folder go."""
+        with self._mutex:
+            for entry in self._idle.values():
+                self._close_file(entry)
+            self._idle.clear()
+        os.close(self._lock_file)
+
+    def reports(self) -> list[agent_pb2.ReplicaReport]:
+        """All replicas that are not known to be rotten."""
+        with self._mutex:
+            entries = list(self._entries.values())
+        return [e.report() for e in entries if e.corrupt_offset_bytes is None]
+
+    def corrupt(self) -> list[agent_pb2.ChunkEvent]:
+        """The replicas known to be rotten, as events."""
+        with self._mutex:
+            entries = list(self._entries.values())
+        return [
+            corrupt_event(entry.chunk, entry.version, entry.corrupt_offset_bytes)
+            for entry in entries
+            if entry.corrupt_offset_bytes is not None
+        ]
+
+    def report(self, chunk: int) -> agent_pb2.ReplicaReport | None:
+        """What is here of ``chunk``."""
+        with self._mutex:
+            entry = self._entries.get(chunk)
+            return entry.report() if entry else None
+
+    def is_corrupt(self, chunk: int) -> bool:
+        """Whether a rotten block of it is known."""
+        with self._mutex:
+            entry = self._entries.get(chunk)
+            if entry is None:
+                return False
+            entry.refresh()
+            return entry.corrupt_offset_bytes is not None
+
+    def chunks(self) -> list[int]:
+        """The ids of all replicas."""
+        with self._mutex:
+            return list(self._entries)
+
+    @contextmanager
+    def use(self, chunk: int) -> Iterator[ChunkFile]:
+        """The open replica, for as long as the block runs. NotFoundError, CorruptError."""
+        entry = self._acquire(chunk)
+        try:
+            assert entry.file is not None
+            yield entry.file
+        finally:
+            self._release(entry)
+
+    @contextmanager
+    def write(self, chunk: int, version: int, offset_bytes: int) -> Iterator[ChunkFile]:
+        """The replica for its one writer, made when ``offset_bytes`` is 0 and it is not there.
+
+        What is not synced when the block ends is forgotten. ConflictError: another
+        writer has it, it is sealed, of another version or does not end there.
+        """
+        if offset_bytes == 0:
+            self._make(chunk, version, fetching=False)
+        with self.use(chunk) as file:
+            entry = self._entries.get(chunk)
+            with self._mutex:
+                if entry is None or entry.writing:
+                    raise ConflictError(f"chunk {chunk:016x} has another writer")
+                _check_open(file, version, offset_bytes)
+                entry.writing = True
+            try:
+                yield file
+            finally:
+                if not file.sealed:
+                    file.rollback()
+                with self._mutex:
+                    entry.writing = False
+
+    @contextmanager
+    def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:
+        """A new replica to be filled from another; without a seal it goes when the block ends."""
+        self._drop(chunk)
+        self._make(chunk, version, fetching=True)
+        try:
+            with self.use(chunk) as file:
+                yield file
+                whole = file.sealed
+        except BaseException:
+            self._drop(chunk)
+            raise
+        if not whole:
+            self._drop(chunk)
+
+    def seal(self, chunk: int, version: int, length_bytes: int) -> agent_pb2.ReplicaReport:
+        """Seals a replica; see ChunkFile.seal."""
+        with self.use(chunk) as file:
+            file.seal(version, length_bytes)
+            return agent_pb2.ReplicaReport(
+                chunk=chunk, version=file.version, length_bytes=file.synced_bytes, sealed=True
+            )
+
+    def probe(self, chunk: int, version: int) -> agent_pb2.ReplicaReport:
+        """How long a replica is. A newer ``version`` ends its writing, for a seal will follow."""
+        with self.use(chunk) as file:
+            if version > file.version:
+                file.fence()
+        report = self.report(chunk)
+        if report is None:
+            raise NotFoundError(f"chunk {chunk:016x} is not here")
+        return report
+
+    def delete(self, chunk: int, below_version: int) -> bool:
+        """Deletes a replica of a version below that one; whether none is here now."""
+        with self._mutex:
+            entry = self._entries.get(chunk)
+            if entry is None:
+                return True
+            entry.refresh()
+            if entry.version >= below_version:
+                return False
+        self._drop(chunk)
+        return True
+
+    def mark_corrupt(self, chunk: int, offset_bytes: int) -> None:
+        """A rotten block was found: remembers it and tells, once."""
+        if self.is_corrupt(chunk):
+            return
+        try:
+            with self.use(chunk) as file:
+                file.mark_corrupt(offset_bytes)
+                version = file.version
+        except PerseusError:
+            with self._mutex:
+                entry = self._entries.get(chunk)
+                if entry is None:
+                    return
+                entry.corrupt_offset_bytes = offset_bytes
+                version = entry.version
+        self._on_event(corrupt_event(chunk, version, offset_bytes))
+
+    def read(self, file: ChunkFile, offset_bytes: int, length_bytes: int) -> bytes:
+        """ChunkFile.read, with a rotten block remembered and told of."""
+        try:
+            return file.read(offset_bytes, length_bytes)
+        except CorruptBlockError as error:
+            self.mark_corrupt(file.chunk, error.offset_bytes)
+            raise
+
+    def free_bytes(self) -> int:
+        """Free space on the disk of the replicas."""
+        return RealDisk().free_bytes(os.fspath(self._folder))
+
+    def check_room(self, share: float = 1.0) -> None:
+        """FullError when less than that share of the reserve is free."""
+        free = self.free_bytes()
+        if free < self._reserve_bytes * share:
+            raise FullError(
+                f"the disk of {self._folder} has {free >> 20} MiB left "
+                f"({self._reserve_bytes >> 20} MiB are kept free)",
+                hint="free space there, or lower the setting disk_reserve_bytes",
+            )
+
+    def _base(self, chunk: int) -> Path:
+        name = f"{chunk:016x}"
+        return self._folder / name[-2:] / name
+
+    def _make(self, chunk: int, version: int, *, fetching: bool) -> None:
+        """Makes the replica if it is not there."""
+        with self._mutex:
+            if chunk in self._entries:
+                return
+        self.check_room()
+        base = self._base(chunk)
+        if not base.parent.exists():
+            base.parent.mkdir(mode=0o700, exist_ok=True)
+            chunkfile.sync_folder(self._folder)
+        file = ChunkFile.create(base, chunk, version, fetching=fetching)
+        with self._mutex:
+            entry = Entry(chunk, version, 0, False, None, file)
+            self._entries[chunk] = entry
+            self._idle[chunk] = entry
+
+    def _acquire(self, chunk: int) -> Entry:
+        with self._mutex:
+            entry = self._entries.get(chunk)
+            if entry is None:
+                raise NotFoundError(f"chunk {chunk:016x} is not here")
+            if entry.file is None:
+                self._open_file(entry)
+            entry.users += 1
+            self._idle.pop(chunk, None)
+            return entry
+
+    def _open_file(self, entry: Entry) -> None:
+        try:
+            entry.file = ChunkFile.open(self._base(entry.chunk), entry.chunk)
+        except NotFoundError:
+            del self._entries[entry.chunk]
+            self._on_event(agent_pb2.ChunkEvent(deleted=entry.chunk))
+            raise
+
+    def _release(self, entry: Entry) -> None:
+        with self._mutex:
+            entry.users -= 1
+            entry.refresh()
+            if entry.users:
+                return
+            if entry.deleted:
+                self._close_file(entry)
+                return
+            self._idle[entry.chunk] = entry
+            while len(self._idle) > IDLE_FILES_MAXIMUM:
+                self._close_file(self._idle.popitem(last=False)[1])
+
+    def _close_file(self, entry: Entry) -> None:
+        if entry.file is not None:
+            entry.refresh()
+            entry.file.close()
+            entry.file = None
+
+    def _drop(self, chunk: int) -> None:
+        """Takes a replica out of the index and off the disk, whatever its version."""
+        with self._mutex:
+            entry = self._entries.pop(chunk, None)
+            if entry is None:
+                return
+            self._idle.pop(chunk, None)
+            entry.deleted = True
+            if entry.file is not None:
+                entry.file.fence()
+            if not entry.users:
+                self._close_file(entry)
+            # The log first: data without a log is known to be garbage.
+            base = self._base(chunk)
+            chunkfile.log_path(base).unlink(missing_ok=True)
+            chunkfile.data_path(base).unlink(missing_ok=True)
+
+    def _check_format(self) -> None:
+        path = self._folder / "format"
+        try:
+            word, _, number = path.read_text().strip().partition(" ")
+        except FileNotFoundError:
+            RealDisk().write(os.fspath(path), f"{FORMAT_WORD} {FORMAT}\n".encode())
+            return
+        if word != FORMAT_WORD or not number.isdigit():
+            raise InvalidError(f"{path} does not say that this is a folder of chunks")
+        if int(number) > FORMAT:
+            raise IncompatibleError(
+                f"{self._folder} was written by a newer Perseus (format {number}; "
+                f"this program knows up to {FORMAT})",
+                hint="upgrade Perseus on this machine",
+            )
+
+    def _scan(self) -> None:
+        folders = [path for path in self._folder.iterdir() if path.is_dir()]
+        with ThreadPoolExecutor(SCAN_THREADS) as pool:
+            for entries in pool.map(_scan_folder, folders):
+                self._entries.update((entry.chunk, entry) for entry in entries)
+
+
+def corrupt_event(chunk: int, version: int, offset_bytes: int) -> agent_pb2.ChunkEvent:
+    """The event that tells of a rotten block."""
+    return agent_pb2.ChunkEvent(
+        corrupt=agent_pb2.CorruptReplica(chunk=chunk, version=version, offset_bytes=offset_bytes)
+    )
+
+
+def _check_open(file: ChunkFile, version: int, offset_bytes: int) -> None:
+    if file.sealed or file.version != version:
+        raise ConflictError(
+            f"chunk {file.chunk:016x} is {'sealed' if file.sealed else 'open'} at version "
+            f"{file.version} and takes no bytes for version {version}"
+        )
+    if file.length_bytes != offset_bytes:
+        raise ConflictError(
+            f"chunk {file.chunk:016x} ends at {file.length_bytes}, not at {offset_bytes}"
+        )
+
+
+def _scan_folder(folder: Path) -> list[Entry]:
+    """The replicas in one folder; takes away what is left of halves."""
+    sizes: dict[str, int] = {}
+    with os.scandir(folder) as items:
+        for item in items:
+            if item.name.endswith(".new"):
+                os.unlink(item.path)
+            else:
+                sizes[item.name] = item.stat().st_size
+    entries = []
+    for name in sizes:
+        stem, _, kind = name.rpartition(".")
+        base = folder / stem
+        if kind == "log":
+            entry = _scan_replica(base, sizes.get(f"{stem}.data"))
+            entries += [entry] if entry else []
+        elif kind == "data" and f"{stem}.log" not in sizes:
+            os.unlink(folder / name)
+    return entries
+
+
+def _scan_replica(base: Path, data_bytes: int | None) -> Entry | None:
+    chunk = int(base.name, 16)
+    content = chunkfile.log_path(base).read_bytes()
+    try:
+        state = chunkfile.recover(chunk, content, data_bytes or 0)
+    except IncompatibleError:
+        raise
+    except PerseusError:
+        if len(content) < HEADER_BYTES or not data_bytes:
+            # The crash came while it was made.
+            _remove(base)
+            return None
+        return Entry(chunk, 0, 0, False, 0)
+    if data_bytes is None or state.fetching:
+        _remove(base)
+        return None
+    return Entry(chunk, state.version, state.length_bytes, state.sealed, state.corrupt_offset_bytes)
+
+
+def _remove(base: Path) -> None:
+    chunkfile.log_path(base).unlink(missing_ok=True)
+    chunkfile.data_path(base).unlink(missing_ok=True)
