@@ -21,6 +21,19 @@ itself failed, 126 not executable, 127 not found, 128+N ended by signal N.
 
 Parser = argparse.ArgumentParser
 
+# Arguments that mean the same in every command that takes one.
+WORDS = {
+    "COMMAND": "a command",
+    "NAME=VALUE": "a label and its value",
+    "NAME|FILE": "a context by its name, or its file",
+    "NODE": "a node's name",
+    "PATH": "a path in the filestore",
+    "SOURCE": "what there is",
+    "TARGET": "what shall be",
+    "TOKEN_ID": "the part of a token that `perseus token ls` shows",
+    "{bash,zsh,fish}": "the shell",
+}
+
 
 def commands() -> list[tuple[Parser, str]]:
     """Every command with its one-line help, in the program's order."""
@@ -46,13 +59,34 @@ def undocumented() -> list[str]:
         f"{parser.prog} {_name(action)}"
         for parser, _ in commands()
         for action in _arguments(parser)
-        if not action.help
+        if not _help(action)
     ]
 
 
 def page() -> str:
     """The whole page as Markdown."""
-    return INTRODUCTION + "".join(_command(parser, text) for parser, text in commands())
+    common = _common()
+    everywhere = "\nEvery command takes these:\n\n" + _table(sorted(common))
+    return (
+        INTRODUCTION
+        + (everywhere if common else "")
+        + "".join(_command(parser, text, common) for parser, text in commands())
+    )
+
+
+def _common() -> set[str]:
+    """The rows that all commands share which have no commands below them."""
+    leaves = [
+        {_row(action) for action in _arguments(parser)}
+        for parser, _ in commands()
+        if not any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+    ]
+    return set.intersection(*leaves)
+
+
+def _help(action: argparse.Action) -> str:
+    """Its help; for a positional, what its name means everywhere."""
+    return action.help or ("" if action.option_strings else WORDS.get(_metavar(action), ""))
 
 
 def _arguments(parser: Parser) -> list[argparse.Action]:
@@ -64,14 +98,20 @@ def _arguments(parser: Parser) -> list[argparse.Action]:
     ]
 
 
-def _command(parser: Parser, text: str) -> str:
+def _command(parser: Parser, text: str, common: set[str]) -> str:
     lines = [f"\n## {parser.prog}\n\n```\n{_usage(parser)}\n```\n"]
-    for paragraph in (parser.description or text, parser.epilog):
-        if paragraph:
-            lines.append(f"\n{paragraph.strip()}\n")
-    if rows := [_row(action) for action in _arguments(parser)]:
-        lines.append("\n| argument | meaning |\n|---|---|\n" + "".join(rows))
+    if parser.description or text:
+        lines.append(f"\n{(parser.description or text).strip()}\n")
+    if parser.epilog:
+        lines.append(f"\n```text\n{parser.epilog.strip()}\n```\n")
+    rows = [_row(action) for action in _arguments(parser)]
+    if own := [row for row in rows if row not in common]:
+        lines.append("\n" + _table(own))
     return "".join(lines)
+
+
+def _table(rows: list[str]) -> str:
+    return "| argument | meaning |\n|---|---|\n" + "".join(rows)
 
 
 def _usage(parser: Parser) -> str:
@@ -116,7 +156,7 @@ def _name(action: argparse.Action) -> str:
 
 
 def _row(action: argparse.Action) -> str:
-    text = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%")
+    text = _help(action).replace("%(default)s", str(action.default)).replace("%%", "%")
     return f"| `{_cell(_name(action))}` | {_cell(' '.join(text.split()))} |\n"
 
 
