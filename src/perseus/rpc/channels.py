@@ -1,8 +1,8 @@
 """gRPC channels to nodes of the cluster, over mutual TLS.
 
 A channel connects by itself, again and again (first after 0.2 s, at most 2 s
-apart), and notices a dead peer by keepalive within 20 s. ``identity_of`` is
-asked once, when the channel is made: make a new channel after renewal.
+apart), and notices a dead peer by keepalive within 20 s. It keeps the
+certificate that it was made with: make a new channel after renewal.
 """
 
 from typing import Any

@@ -7,9 +7,11 @@ Streams pass in both directions, cancellation and time limits as well.
 """
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any
 
+from perseus.errors import PerseusError
 from perseus.rpc import services
 from perseus.rpc.call import Call
 from perseus.rpc.registry import ON_BEHALF, represent
@@ -48,9 +50,10 @@ class _Forwarder:
         """A handler with one response."""
 
         async def forward(request: Any, call: Call) -> Any:
-            return await self._stub().call(
-                name, request, timeout_s=call.remaining_s(), metadata=_metadata(call)
-            )
+            with _Requests(request) as requests:
+                return await self._stub().call(
+                    name, requests, timeout_s=call.remaining_s(), metadata=_metadata(call)
+                )
 
         return forward
 
@@ -58,14 +61,13 @@ class _Forwarder:
         """A handler with many responses."""
 
         async def forward(request: Any, call: Call) -> AsyncIterator[Any]:
-            responses = self._stub().stream(
-                name, request, timeout_s=call.remaining_s(), metadata=_metadata(call)
-            )
-            try:
-                async for response in responses:
-                    yield response
-            finally:
-                await responses.aclose()  # type: ignore[attr-defined]
+            with _Requests(request) as requests:
+                stream: Any = self._stub().stream(
+                    name, requests, timeout_s=call.remaining_s(), metadata=_metadata(call)
+                )
+                async with aclosing(stream) as responses:
+                    async for response in responses:
+                        yield response
 
         return forward
 
@@ -74,6 +76,33 @@ class _Forwarder:
         if self._known is None or self._known[0] is not channel:
             self._known = (channel, AioStub(channel, self._service_name, self._address()))
         return self._known[1]
+
+
+class _Requests:
+    """A request, or a stream of them, on its way through.
+
+    gRPC only cancels its call when the stream of requests raises; here the
+    cause is kept, and raised in place of what became of the call.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._cause: PerseusError | None = None
+
+    def __enter__(self) -> Any:
+        return self._pass() if hasattr(self._request, "__aiter__") else self._request
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._cause is not None:
+            raise self._cause
+
+    async def _pass(self) -> AsyncIterator[Any]:
+        try:
+            async for request in self._request:
+                yield request
+        except PerseusError as error:
+            self._cause = error
+            raise
 
 
 def _metadata(call: Call) -> dict[str, str]:

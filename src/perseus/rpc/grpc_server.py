@@ -36,6 +36,8 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._reader = CertificateReader(identity.cluster_id)
         self._handlers: dict[str, Any] = {}
         self._server: Any = None
+        # Set when new connections are to be told of another certificate.
+        self._renewed = False
 
     async def start(self) -> None:
         """Listens; raises OSError when it cannot."""
@@ -60,6 +62,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
     def use_identity(self, identity: Identity) -> None:
         """New connections see this certificate."""
         self._identity = identity
+        self._renewed = True
 
     def _configuration(self) -> Any:
         identity = self._identity
@@ -68,7 +71,9 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
     def _changed_configuration(self) -> Any:
-        return self._configuration()
+        """Asked by gRPC at each handshake, from a thread of its own; None means as before."""
+        renewed, self._renewed = self._renewed, False
+        return self._configuration() if renewed else None
 
     def service(self, handler_call_details: Any) -> Any:
         """The handler of a call, asked for by gRPC."""

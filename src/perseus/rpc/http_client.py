@@ -18,6 +18,7 @@ command line's fast path stands on it.
 """
 
 import _socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ TIMEOUT_MARGIN_S = 5.0
 Message = dict[str, Any]
 
 
-class Connection:
+class Connection(ABC):
     """What both kinds of connection have in common."""
 
     def __init__(self, where: str, host: str) -> None:
@@ -153,8 +154,9 @@ class Connection:
             return False
         return False
 
+    @abstractmethod
     def _open(self) -> Any:
-        raise NotImplementedError
+        """A connected socket; raises UnavailableError or RefusedError."""
 
     def _send(self, data: bytes) -> None:
         self._socket.sendall(data)

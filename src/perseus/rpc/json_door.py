@@ -20,11 +20,18 @@ from typing import Any
 import h11
 
 import perseus
-from perseus.errors import DeadlineError, InvalidError, NotFoundError, PerseusError, TooLargeError
+from perseus.errors import (
+    DeadlineError,
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+    TooLargeError,
+    UnavailableError,
+)
 from perseus.identity import roles
 from perseus.rpc import json_codec, status
 from perseus.rpc.call import Call, Caller
-from perseus.rpc.http_connection import Headers, HttpConnection
+from perseus.rpc.http_connection import GoneError, Headers, HttpConnection
 from perseus.rpc.registry import Method, Registry
 
 LINE_MAXIMUM_BYTES = 16 << 20
@@ -98,9 +105,7 @@ class JsonDoor:
             async with asyncio.timeout(timeout_s):
                 await self._serve(exchange, method, call)
         except TimeoutError:
-            raise DeadlineError(
-                f"{path} took longer than {timeout_s:g} s", maybe_done=True
-            ) from None
+            raise DeadlineError(f"{path} took longer than {timeout_s} s", maybe_done=True) from None
 
     async def _serve(self, exchange: "_Exchange", method: Method, call: Call) -> None:
         kind = method.type
@@ -136,18 +141,21 @@ class _Exchange:
         """The request of a unary call."""
         parts: list[bytes] = []
         size_bytes = 0
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for piece in self.connection.body():
-                size_bytes += len(piece)
-                if size_bytes > LINE_MAXIMUM_BYTES:
-                    raise _too_large()
-                parts.append(piece)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for piece in self._body():
+                    size_bytes += len(piece)
+                    if size_bytes > LINE_MAXIMUM_BYTES:
+                        raise _too_large()
+                    parts.append(piece)
+        except TimeoutError:
+            raise DeadlineError(f"the request did not come within {BODY_TIMEOUT_S} s") from None
         return json_codec.parse(b"".join(parts), kind)
 
     async def messages(self, kind: Any) -> AsyncGenerator[Any, None]:
         """The requests of a streaming call; empty lines are passed over."""
         buffer = bytearray()
-        async for piece in self.connection.body():
+        async for piece in self._body():
             searched = len(buffer)
             buffer += piece
             begin = 0
@@ -161,6 +169,15 @@ class _Exchange:
                 raise _too_large()
         if buffer.strip():
             yield json_codec.parse(bytes(buffer), kind)
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for piece in self.connection.body():
+                yield piece
+        except h11.RemoteProtocolError as error:
+            raise InvalidError(f"the request's body is not HTTP: {error}") from None
+        except GoneError as error:
+            raise UnavailableError(f"the caller went away: {error}") from None
 
     async def write(self, line: bytes) -> None:
         """A line of a streamed answer."""
