@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 
 from perseus.errors import InternalError, PerseusError, RefusedError, UnavailableError
 from perseus.filestore import control_messages as messages
@@ -254,3 +256,18 @@ def main(config: ChunkserverConfig, control_socket: socket.socket) -> int:
     server.run()
     server.stop()
     return 0
+
+
+def _main(arguments: list[str]) -> int:
+    """``python -m perseus.filestore.chunkserver FD CONFIG``: a process of its own, with the
+    control socket as a descriptor and the configuration as JSON."""
+    config = msgspec.json.decode(
+        arguments[1], type=ChunkserverConfig, dec_hook=lambda kind, text: kind(text)
+    )
+    with socket.socket(fileno=int(arguments[0])) as control:
+        return main(config, control)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    sys.exit(_main(sys.argv[1:]))
