@@ -11,11 +11,15 @@ LEASE_MARGIN_SHARE = 0.2
 class HeldLease:
     """Counted from when what renewed it was sent, by this node's own clock.
 
-    ``on_lost`` is called once for each loss, by whoever first compares clocks.
+    ``on_renewed`` is told until when the node may act, whenever that moves; ``on_lost``
+    is called once for each loss, by whoever first compares clocks.
     """
 
-    def __init__(self, clock: Clock, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, on_renewed: Callable[[float], None], on_lost: Callable[[], None]
+    ) -> None:
         self._clock = clock
+        self._on_renewed = on_renewed
         self._on_lost = on_lost
         self._lease_s = 0.0
         self._held = False
@@ -33,12 +37,13 @@ class HeldLease:
         """The master grants leases of ``lease_s``, the first from when Hello was sent."""
         self._lease_s = lease_s
         self._held = True
-        self.ends_at_s = max(self.ends_at_s, sent_at_s + lease_s)
+        self.renew(sent_at_s)
 
     def renew(self, sent_at_s: float) -> None:
         """A heartbeat that was sent then has been answered."""
-        if self._held:
-            self.ends_at_s = max(self.ends_at_s, sent_at_s + self._lease_s)
+        if self._held and sent_at_s + self._lease_s > self.ends_at_s:
+            self.ends_at_s = sent_at_s + self._lease_s
+            self._on_renewed(self.stops_at_s)
 
     def check(self) -> bool:
         """Whether it is held; tells of the loss when it is found to be over."""

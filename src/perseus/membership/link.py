@@ -50,6 +50,9 @@ class LinkHandlers(Protocol):
     def on_acknowledged(self, attempts: Sequence[str]) -> None:
         """The ends of these attempts are durable at the master."""
 
+    def on_lease_renewed(self, until_s: float) -> None:
+        """The node may act until then by ``clock.now_s``; the margin is taken off already."""
+
     def on_lease_lost(self) -> None:
         """Stop all attempts now; the master may lease them to others soon."""
 
@@ -78,7 +81,7 @@ class AgentLink:
         self._load = load
         self._handlers = handlers
         self._settings = settings
-        self._lease = HeldLease(clock, handlers.on_lease_lost)
+        self._lease = HeldLease(clock, handlers.on_lease_renewed, handlers.on_lease_lost)
         # The stream that reports go to, from before its Hello is made.
         self._stream: AgentStream | None = None
         # Why there was no stream, the last time; None after Welcome.

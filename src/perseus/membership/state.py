@@ -321,7 +321,7 @@ class Membership:
         if info.is_master:
             raise InvalidError(
                 f"{info.name} is the master and cannot leave its cluster",
-                hint=f"to keep tasks away from it: perseus node drain {info.name}",
+                hint=f"to keep tasks away from it: perseus nodes drain {info.name}",
             )
         step = Step(reply=info)
         self._take_out(self._nodes[info.node_id], "left the cluster", step)
@@ -410,7 +410,7 @@ def _name_taken(holder: _Node, now_s: float, lease_s: float) -> PerseusError:
     if holder.connected or holder.heard_at_s is None:
         return AlreadyExistsError(
             f"a node named {name} is in the cluster and alive",
-            hint=f"choose another name with --name, or first: perseus node remove {name}",
+            hint=f"choose another name with --name, or first: perseus nodes remove {name}",
         )
     silent_s = now_s - holder.heard_at_s
     return AlreadyExistsError(

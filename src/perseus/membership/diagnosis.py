@@ -1,0 +1,104 @@
+"""What is wrong with the cluster's nodes, each with the command that mends it."""
+
+from collections.abc import Iterator
+
+from perseus.membership.values import NodeInfo, NodeState
+from perseus.proto.v1 import cluster_pb2
+from perseus.runtime.machine import Instant
+
+CLOCK_SKEW_MAXIMUM_S = 2.0
+# The share of its disk below which a node's free space is worth a word.
+DISK_FREE_SHARE = 0.05
+DISK_FREE_BYTES = 1 << 30
+EXPIRY_WARNING_S = 7 * 86400.0
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+
+
+def diagnose_node(node: NodeInfo, at: Instant, version: str) -> Iterator[cluster_pb2.Finding]:
+    """Findings about one node; ``version`` is the master's program."""
+    yield from _standing(node, at)
+    if not node.alive:
+        return
+    yield from _clock(node)
+    yield from _certificate(node, at)
+    yield from _disk(node)
+    if node.version != version:
+        yield _finding(
+            NOTE, node, f"runs Perseus {node.version}, the master {version}", "upgrade the older"
+        )
+
+
+def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
+    state = node.state
+    if state is NodeState.LOST:
+        since = (
+            "" if node.heard_at_s is None else f", silent for {at.now_s - node.heard_at_s:.0f} s"
+        )
+        yield _finding(
+            ERROR,
+            node,
+            f"is lost{since}",
+            f"start Perseus on it again, or give it up: perseus nodes remove {node.name}",
+        )
+    elif state is NodeState.JOINED:
+        yield _finding(
+            WARNING,
+            node,
+            "joined, but its agent has never connected",
+            "start Perseus on it: perseus start",
+        )
+    elif state is NodeState.DRAINING:
+        yield _finding(
+            NOTE,
+            node,
+            "is draining: it gets no new tasks",
+            f"perseus nodes undrain {node.name}",
+        )
+    elif not node.connected:
+        yield _finding(WARNING, node, "has no stream to the master just now", "")
+
+
+def _clock(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
+    skew_s = node.clock_skew_s
+    if abs(skew_s) > CLOCK_SKEW_MAXIMUM_S:
+        direction = "ahead of" if skew_s > 0 else "behind"
+        yield _finding(
+            WARNING,
+            node,
+            f"has a clock {abs(skew_s):.1f} s {direction} the master's",
+            "timedatectl set-ntp true",
+        )
+
+
+def _certificate(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
+    if not node.certificate_expires_at_s:
+        return
+    left_s = node.certificate_expires_at_s - at.time_s
+    if left_s < EXPIRY_WARNING_S:
+        when = f"expires in {left_s / 86400:.1f} days" if left_s > 0 else "has expired"
+        yield _finding(
+            ERROR if left_s <= 0 else WARNING,
+            node,
+            f"has a certificate that {when} and was not renewed",
+            "restart Perseus on it; if that does not help, join it again with a new token",
+        )
+
+
+def _disk(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
+    free = node.load.disk_free_bytes
+    enough = min(DISK_FREE_BYTES, int(node.capacity.disk_bytes * DISK_FREE_SHARE))
+    # A node that has not sent a heartbeat yet has told nothing of its disk.
+    if node.load.memory_available_bytes and free < enough:
+        yield _finding(
+            WARNING,
+            node,
+            f"has {free / (1 << 20):.0f} MiB of disk left",
+            "perseus fs df   shows what takes the room",
+        )
+
+
+def _finding(severity: str, node: NodeInfo, what: str, command: str) -> cluster_pb2.Finding:
+    return cluster_pb2.Finding(
+        severity=severity, subject=node.name, message=f"{node.name} {what}", command=command
+    )

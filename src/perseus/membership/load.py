@@ -1,0 +1,47 @@
+"""How busy this machine is; measured at each heartbeat, so it must be quick.
+
+psutil is imported when the first meter is made: the command line never pays for it.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from perseus.membership.capacity import memory_left_bytes
+from perseus.proto.v1 import cluster_pb2
+
+
+class LoadMeter:
+    """Measures load; the share of CPU is over the time since the measurement before."""
+
+    def __init__(self, folder: Path, attempts_running: Callable[[], int] = lambda: 0) -> None:
+        """``folder`` lies on the disk whose free space counts."""
+        import psutil
+
+        self._psutil = psutil
+        self._folder = folder
+        self._attempts_running = attempts_running
+        psutil.cpu_percent()
+
+    def measure(self) -> cluster_pb2.Load:
+        """The load now."""
+        return cluster_pb2.Load(
+            cpu=self._psutil.cpu_percent() / 100.0,
+            load_average=os.getloadavg()[0],
+            memory_available_bytes=self._memory_available_bytes(),
+            disk_free_bytes=self._disk_free_bytes(),
+            attempts_running=self._attempts_running(),
+        )
+
+    def _memory_available_bytes(self) -> int:
+        available = int(self._psutil.virtual_memory().available)
+        left = memory_left_bytes()
+        return available if left is None else min(available, left)
+
+    def _disk_free_bytes(self) -> int:
+        try:
+            status = os.statvfs(self._folder)
+        except OSError:
+            # A disk that cannot be asked has no room for anyone.
+            return 0
+        return status.f_bavail * status.f_frsize
