@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 MARK = "PERSEUS_ATTEMPT_FOLDER"
+_MARK_PREFIX = f"{MARK}=".encode()
 JOURNAL_NAME = "journal"
 # The file is written anew with the live tasks alone when it has grown by this many lines.
 _LINES_MAXIMUM = 4096
@@ -154,12 +155,18 @@ def _kill_left_over(pid: int, entries: dict[int, int], live: set[int], mark: byt
         os.close(descriptor)
 
 
-def _is_marked(pid: int, mark: bytes) -> bool:
+def marks_of(pid: int) -> set[bytes]:
+    """The entries ``PERSEUS_ATTEMPT_FOLDER=...`` of a process' environment; mostly none or one."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return any(each.startswith(mark) for each in file.read().split(b"\0"))
+            entries = file.read().split(b"\0")
     except OSError:
-        return False
+        return set()
+    return {entry for entry in entries if entry.startswith(_MARK_PREFIX)}
+
+
+def _is_marked(pid: int, mark: bytes) -> bool:
+    return any(entry.startswith(mark) for entry in marks_of(pid))
 
 
 def _ancestors() -> Iterable[int]:

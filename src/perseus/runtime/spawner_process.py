@@ -3,8 +3,10 @@
 It starts programs (vfork), tells how they end, and is their undertaker: at the
 end of a task it kills what is left of the task's process group, and when the
 agent goes away, or its lease passes unrenewed, every group. Orphans of tasks
-come to it (PR_SET_CHILD_SUBREAPER) and are reaped. It also forks Python
-children without exec, so that they share its memory.
+come to it (PR_SET_CHILD_SUBREAPER) and are reaped; one that left its group for
+a session of its own is killed when the task it comes from has ended, known by
+the variable PERSEUS_ATTEMPT_FOLDER. It also forks Python children without
+exec, so that they share its memory.
 
 Each task is killed by group only between its start and its reaping, so a
 reused pid is never hit.
@@ -27,7 +29,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
-from perseus.runtime.spawner_journal import Journal
+from perseus.runtime.spawner_journal import MARK, Journal, marks_of
 from perseus.runtime.spawner_wire import (
     Ended,
     Failed,
@@ -117,11 +119,16 @@ class SpawnerProcess:
         self._wire: Wire[ToSpawner] = Wire(connection, list[ToSpawner])
         # Live tasks: pid to start time (0 without a journal).
         self._tasks: dict[int, int] = {}
+        # What marks the processes of each live task: its pid to its folder.
+        self._marks: dict[int, bytes] = {}
         # Live forked children, by pid.
         self._forked: dict[int, str] = {}
         self._requests: deque[Start | Fork] = deque()
         self._answers: list[FromSpawner] = []
+        # When all tasks are killed, by CLOCK_BOOTTIME; 0: never.
         self._guard_s = 0.0
+        # The guard's time has passed: nothing starts until a new one comes.
+        self._is_guarded = False
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._wakeup, wakeup_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
@@ -151,7 +158,8 @@ class SpawnerProcess:
                 self._take(message)
         if self._guard_s and time.clock_gettime(time.CLOCK_BOOTTIME) >= self._guard_s:
             self._guard_s = 0.0
-            self._kill_tasks()
+            self._is_guarded = True
+            self._kill_all()
         if self._requests:
             self._serve(self._requests.popleft())
         self._flush()
@@ -181,11 +189,24 @@ class SpawnerProcess:
                 if message.pid in self._tasks:
                     _signal_group(message.pid, message.signal)
             case KillAll():
-                self._kill_tasks()
+                self._kill_all()
             case Guard():
                 self._guard_s = message.until_s
+                self._is_guarded = False
+
+    def _kill_all(self) -> None:
+        """Nothing lives on and nothing asked for before will start."""
+        self._kill_tasks()
+        for request in [each for each in self._requests if isinstance(each, Start)]:
+            self._requests.remove(request)
+            said = "all tasks of this node were killed before it started"
+            self._answers.append(Failed(request.number, "unavailable", said, ""))
 
     def _serve(self, request: Start | Fork) -> None:
+        if self._is_guarded and isinstance(request, Start):
+            said = "the node's lease has passed"
+            self._answers.append(Failed(request.number, "unavailable", said, ""))
+            return
         try:
             if isinstance(request, Start):
                 self._start(request)
@@ -220,6 +241,9 @@ class SpawnerProcess:
         process.returncode = 0
         journal = self._journal
         self._tasks[process.pid] = journal.note(process.pid) if journal is not None else 0
+        mark = request.environment.get(MARK)
+        if mark is not None:
+            self._marks[process.pid] = f"{MARK}={mark}".encode()
         self._answers.append(Started(request.number, process.pid))
 
     def _fork(self, request: Fork) -> None:
@@ -239,23 +263,30 @@ class SpawnerProcess:
 
     def _reap(self) -> None:
         """Reports and reaps all that has ended, orphans of tasks too."""
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            pid = found.si_pid
+        while (pid := _ended_pid()) > 0:
             if pid in self._tasks:
                 # Not reaped yet: so the number still means this group and no other.
                 _signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
+            self._marks.pop(pid, None)
             if self._tasks.pop(pid, None) is None and self._forked.pop(pid, None) is None:
                 continue
             code = os.waitstatus_to_exitcode(status)
             cpu_s = usage.ru_utime + usage.ru_stime
             self._answers.append(Ended(pid, code, cpu_s, _peak_bytes(usage.ru_maxrss)))
+        self._kill_strays()
+
+    def _kill_strays(self) -> None:
+        """Kills adopted orphans whose task has ended; the end of each brings us here again."""
+        known = self._tasks.keys() | self._forked.keys()
+        for pid in _own_children():
+            if pid in known:
+                continue
+            marks = marks_of(pid)
+            if marks and not marks.intersection(self._marks.values()):
+                # Our child: until we reap it the number is its own.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _kill_tasks(self) -> None:
         for pid in self._tasks:
@@ -269,9 +300,7 @@ class SpawnerProcess:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             self._reap()
-            try:
-                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
+            if _ended_pid() < 0:
                 return
             self._poll_wakeup()
 
@@ -284,6 +313,15 @@ class SpawnerProcess:
 def _signal_group(pid: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError, OSError):
         os.killpg(pid, number)
+
+
+def _ended_pid() -> int:
+    """A child that has ended and is not reaped yet; 0: none has, -1: there are no children."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return -1
+    return 0 if found is None else found.si_pid
 
 
 def _own_children() -> list[int]:
