@@ -5,6 +5,7 @@ certificate, socket, chunkserver and port. ``kill`` does to a node what pulling
 the plug does: everything it runs, tasks included, ends at once.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -206,10 +207,8 @@ def _signal_all(tree: dict[int, str], number: int) -> None:
     for pid, started in tree.items():
         if lifecycle.process_start(pid) != started:
             continue
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 def _await_gone(tree: dict[int, str], timeout_s: float = 20.0) -> None:

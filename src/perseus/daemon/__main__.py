@@ -1,6 +1,7 @@
 """``python -m perseus.daemon --data DIR``: the daemon of one node, in the foreground."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -47,10 +48,8 @@ class Ready:
     def _send(self, text: bytes) -> None:
         if self._descriptor is None:
             return
-        try:
+        with contextlib.suppress(BrokenPipeError):
             os.write(self._descriptor, text)
-        except BrokenPipeError:
-            pass
         os.close(self._descriptor)
         self._descriptor = None
 

@@ -133,7 +133,8 @@ def load(data: Path) -> NodeConfig:
     except FileNotFoundError:
         raise NotFoundError(
             f"{data} is not the data folder of a node",
-            hint=f"perseus init --data {data}    or    perseus join HOST:PORT --token T --data {data}",
+            hint=f"make it one: perseus init --data {data}, or "
+            f"perseus join HOST:PORT --token T --data {data}",
         ) from None
     except (ValueError, OSError) as error:
         raise InvalidError(f"{path} cannot be read: {error}") from error

@@ -123,17 +123,21 @@ def join(
     (the name), UnavailableError (nobody answers).
     """
     from perseus.identity.files import Identity, new_key_and_request
-    from perseus.rpc.http_client import bootstrap
+    from perseus.rpc.tls_client import bootstrap
 
     check_node_name(name)
     settings_module.from_mappings(settings or {})
     config.split_address(master)
     listen, advertise, chunk_listen = _addresses(listen, advertise)
-    with _new_folder(data) as paths, bootstrap(master, token) as door:
+    with contextlib.ExitStack() as stack:
+        paths = stack.enter_context(_new_folder(data))
+        connection, parts = bootstrap(master, token)
+        stack.enter_context(connection)
         key_pem, request_pem = new_key_and_request(name)
-        answer = door.redeem(
-            "perseus.v1.Cluster/Join",
+        answer = connection.call(
+            "Cluster.Join",
             {
+                "token": parts.secret,
                 "name": name,
                 "certificate_request_pem": request_pem.decode(),
                 "protocol": settings_module.PROTOCOL_MAXIMUM,
@@ -176,7 +180,7 @@ def _local(data: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:
     from perseus.rpc.http_client import UnixConnection
 
     with UnixConnection(str(Paths(data).socket)) as connection:
-        return connection.call(f"perseus.v1.Cluster/{method}", request)
+        return connection.call(f"Cluster.{method}", request)
 
 
 def new_id(length: int) -> str:

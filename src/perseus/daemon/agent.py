@@ -1,0 +1,283 @@
+"""The agent's role of a daemon: what every node does.
+
+It keeps the stream to the master, runs attempts by the spawner, and looks
+after the chunkserver. Control alone passes through here; bytes do not.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import perseus
+from perseus.daemon.config import NodeConfig, Paths
+from perseus.errors import PerseusError
+from perseus.filestore.control import ChunkserverControl
+from perseus.filestore.control import Ship as ChunkserverShip
+from perseus.identity.files import Identity
+from perseus.jobs.executor import Executor
+from perseus.jobs.outputs import OutputsService
+from perseus.membership.capacity import measure_capacity
+from perseus.membership.link import AgentLink
+from perseus.membership.load import LoadMeter
+from perseus.membership.values import capacity_to_message
+from perseus.proto.v1 import agent_pb2, cluster_pb2
+from perseus.runtime.ports import Clock, Random
+from perseus.runtime.real import RealDisk
+from perseus.runtime.spawner import RealSpawner
+from perseus.settings import PROTOCOL_MAXIMUM, PROTOCOL_MINIMUM, Settings
+
+# Directives that wait for the chunkserver; each is an order that can be told again.
+DIRECTIVES_MAXIMUM = 100_000
+# Pauses before a chunkserver that died is forked again double from the first to the last.
+REFORK_FIRST_S = 0.1
+REFORK_MAXIMUM_S = 10.0
+# One that lived this long is forked again at once.
+REFORK_FORGIVEN_S = 60.0
+
+_log = logging.getLogger("perseus.daemon")
+
+Dial = Callable[[], Awaitable[Any]]
+
+
+class Agent:
+    """One node's agent; ``start`` it on the running loop, then ``run`` the link."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        paths: Paths,
+        settings: Settings,
+        identity: Callable[[], Identity],
+        spawner: RealSpawner,
+        clock: Clock,
+        random: Random,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        """``identity`` gives the present certificate; ``fatal`` ends the daemon."""
+        self._config = config
+        self._paths = paths
+        self._settings = settings
+        self._identity = identity
+        self._spawner = spawner
+        self._clock = clock
+        self._random = random
+        self._fatal = fatal
+        self.control = ChunkserverControl(self._post_chunk_events)
+        self._meter = LoadMeter(str(paths.data))
+        self._capacity = cluster_pb2.Capacity()
+        self._directives: asyncio.Queue[agent_pb2.Directive] = asyncio.Queue(DIRECTIVES_MAXIMUM)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.link: AgentLink | None = None
+        self.executor: Executor
+        self.outputs: OutputsService
+
+    async def start(self) -> None:
+        """Measures the machine, starts the chunkserver and the executor."""
+        self._spawner.start(self._on_spawner_death)
+        await self._fork_chunkserver()
+        await self.control.ready()
+        await self.control.set_master(self._config.master_address)
+        capacity = await asyncio.to_thread(measure_capacity, str(self._paths.data))
+        self._capacity = capacity_to_message(capacity)
+        if self._settings.cpu > 0:
+            self._capacity.resources.cpu = self._settings.cpu
+        self.executor = Executor(
+            folder=str(self._paths.attempts),
+            node=self._config.node_name,
+            cores=self._capacity.resources.cpu,
+            spawner=self._spawner,
+            movers=_Movers(self.control),
+            clock=self._clock,
+            disk=RealDisk(),
+            settings=self._settings,
+            post=self._post_attempt_events,
+        )
+        await self.executor.start()
+        self.outputs = OutputsService(self.executor)
+        self._tasks.append(asyncio.create_task(self._carry_directives()))
+
+    async def run(self, dial: Dial) -> None:
+        """Keeps the stream to the master; returns only by the refusal that ends it."""
+        self.link = AgentLink(
+            dial,
+            self._clock,
+            self._random,
+            self._hello,
+            self._load,
+            _Handlers(self),
+            self._settings,
+        )
+        await self.link.run()
+
+    async def stop(self) -> None:
+        """Ends attempts, the chunkserver and the spawner."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "executor"):
+            await self.executor.close()
+        await self.control.close()
+        await self._spawner.close()
+
+    # --- what the link asks and tells
+
+    async def _hello(self) -> agent_pb2.Hello:
+        replicas = await self.control.reports() if self.control.is_up else []
+        return agent_pb2.Hello(
+            protocol_minimum=PROTOCOL_MINIMUM,
+            protocol_maximum=PROTOCOL_MAXIMUM,
+            version=perseus.__version__,
+            address=self._config.advertise,
+            chunk_address=self.control.chunk_address,
+            capacity=self._capacity,
+            attempts=self.executor.held(),
+            replicas=replicas,
+            certificate_expires_at_s=self._identity().expires_at_s,
+        )
+
+    def _load(self) -> cluster_pb2.Load:
+        load = self._meter.measure()
+        load.attempts_running = self.executor.counts()[1]
+        if self.link is not None:
+            self.executor.on_lease(self.link.lease_ends_at_s)
+        return load
+
+    def take_directives(self, directives: Sequence[agent_pb2.Directive]) -> None:
+        """Attempts are acted on at once; chunks are the chunkserver's, in order."""
+        for directive in directives:
+            try:
+                if not self.executor.handle(directive):
+                    self._directives.put_nowait(directive)
+            except asyncio.QueueFull:
+                _log.error("more than %d directives wait for the chunkserver", DIRECTIVES_MAXIMUM)
+            except PerseusError as error:
+                _log.error("a directive of the master cannot be carried out: %s", error)
+
+    def welcome(self, welcome: agent_pb2.Welcome) -> None:
+        """A new session."""
+        _log.info("connected to the master, session %d", welcome.session)
+        self._tasks = [task for task in self._tasks if not task.done()]
+        self._tasks.append(asyncio.create_task(self._tell_grant_key(welcome.grant_key)))
+        self.executor.on_welcome()
+        if self.link is not None:
+            self.executor.on_lease(self.link.lease_ends_at_s)
+
+    def lose_lease(self) -> None:
+        """The master was not heard of in time: nothing here may go on."""
+        _log.warning("the lease is over: all attempts are ended")
+        self.executor.on_lease_lost()
+
+    async def _tell_grant_key(self, key: bytes) -> None:
+        try:
+            await self.control.set_grant_key(key)
+        except PerseusError as error:
+            _log.warning("the chunkserver did not take the grant key: %s", error)
+
+    async def _carry_directives(self) -> None:
+        while True:
+            directive = await self._directives.get()
+            try:
+                await self.control.directive(directive)
+            except PerseusError as error:
+                # The master learns of it by the next Hello's report of replicas.
+                _log.warning("the chunkserver did not take a directive: %s", error)
+
+    def _post_attempt_events(self, events: Sequence[agent_pb2.AttemptEvent]) -> None:
+        if self.link is not None:
+            self.link.post(attempt_events=events)
+
+    def _post_chunk_events(self, events: list[agent_pb2.ChunkEvent]) -> None:
+        if self.link is not None:
+            self.link.post(chunk_events=events)
+
+    # --- the other processes of the node
+
+    def _on_spawner_death(self, reason: str) -> None:
+        self._fatal(RuntimeError(f"the spawner is gone: {reason}"))
+
+    async def _fork_chunkserver(self) -> None:
+        child = await self._spawner.fork_child("chunkserver")
+        self.control.attach(child.socket)
+        self._tasks.append(asyncio.create_task(self._mind_chunkserver(child.pid)))
+
+    async def _mind_chunkserver(self, pid: int) -> None:
+        """Forks the chunkserver again whenever it dies."""
+        pause_s = REFORK_FIRST_S
+        while True:
+            born_s = self._clock.now_s()
+            ended = await self._spawner.wait(pid)
+            _log.error("the chunkserver died (%s); it is started again", ended)
+            if self._clock.now_s() - born_s > REFORK_FORGIVEN_S:
+                pause_s = REFORK_FIRST_S
+            await self._clock.sleep(pause_s)
+            pause_s = min(REFORK_MAXIMUM_S, pause_s * 2)
+            child = await self._spawner.fork_child("chunkserver")
+            pid = child.pid
+            self.control.attach(child.socket)
+            try:
+                await self.control.ready()
+                self._report_anew(await self.control.reports())
+            except PerseusError as error:
+                _log.error("the chunkserver does not start: %s", error)
+
+    def _report_anew(self, replicas: Sequence[agent_pb2.ReplicaReport]) -> None:
+        self._post_chunk_events([agent_pb2.ChunkEvent(present=replica) for replica in replicas])
+
+
+class _Handlers:
+    """Hands on what the link tells; see LinkHandlers."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def on_welcome(self, welcome: agent_pb2.Welcome) -> None:
+        self._agent.welcome(welcome)
+
+    def on_directives(self, directives: Sequence[agent_pb2.Directive]) -> None:
+        self._agent.take_directives(directives)
+
+    def on_acknowledged(self, attempts: Sequence[str]) -> None:
+        self._agent.executor.acknowledged(attempts)
+
+    def on_lease_lost(self) -> None:
+        self._agent.lose_lease()
+
+    def on_refused(self, error: PerseusError) -> None:
+        _log.error("the master refuses this node: %s", error)
+
+
+class _Movers:
+    """The chunkserver's movers as the executor wants them."""
+
+    def __init__(self, control: ChunkserverControl) -> None:
+        self._control = control
+
+    async def feed(self, path: str, fifo_path: str) -> None:
+        await self._control.feed(path, fifo_path)
+
+    async def place(self, path: str, target_path: str) -> None:
+        await self._control.place(path, target_path)
+
+    async def ship(self, attempt: str, stderr: bool, source_path: str) -> "_Ship":
+        return _Ship(await self._control.ship(attempt, stderr, source_path))
+
+
+class _Ship:
+    def __init__(self, ship: ChunkserverShip) -> None:
+        self._ship = ship
+
+    async def finish(self, size_bytes: int) -> tuple[int, int]:
+        shipped = await self._ship.finish(size_bytes)
+        return shipped.inode, shipped.checksum
+
+    async def abandon(self) -> None:
+        await self._ship.abandon()
+
+
+async def read_pieces(
+    responses: AsyncIterator[agent_pb2.OutputPiece],
+) -> AsyncIterator[bytes]:
+    """The bytes of a stream of ReadOutput."""
+    async for piece in responses:
+        yield piece.data

@@ -1,0 +1,175 @@
+"""The master's role of a daemon: the cluster's state machines and the services over them."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import perseus
+from perseus.daemon.config import NodeConfig, Paths
+
+from perseus.filestore.gateway import Gateway
+from perseus.filestore.namespace import Namespace
+from perseus.filestore.replication import Replication
+from perseus.filestore.service import FilesService
+from perseus.identity import roles
+from perseus.identity.authority import Authority
+from perseus.identity.files import Identity
+from perseus.identity.token_text import TokenProof
+from perseus.identity.tokens import Tokens
+from perseus.jobs.service import JobsService
+from perseus.jobs.state import Jobs
+from perseus.membership.cluster_service import About, ClusterService
+from perseus.membership.commands import AddNode
+from perseus.membership.local_link import local_dialer
+from perseus.membership.service import AgentsService, caller_check
+from perseus.membership.sessions import Sessions
+from perseus.membership.state import Membership
+from perseus.rpc.call import Call, Caller
+from perseus.rpc.registry import Registry
+from perseus.runtime.machine import Composite, Driver, Effect, Tick
+from perseus.runtime.ports import Clock, Random
+from perseus.runtime.real import RealDisk
+from perseus.settings import Settings
+from perseus.store.sqlite import SqliteStore
+
+TICK_S = 0.1
+GRANT_KEY_FILE = "grant.key"
+GRANT_KEY_BYTES = 32
+
+_log = logging.getLogger("perseus.daemon")
+
+
+class Master:
+    """The cluster's state, and the services that stand on it."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        paths: Paths,
+        settings: Settings,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._config = config
+        self._paths = paths
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._tasks: list[asyncio.Task[None]] = []
+        self._store: SqliteStore | None = None
+
+    async def start(
+        self,
+        identity: Identity,
+        read_output: Any,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        """Opens the store, rebuilds the machines from it and begins to tick."""
+        self._store = SqliteStore(self._paths.state, self._config.cluster_id)
+        self.tokens = Tokens()
+        self.membership = Membership(self._settings.lease_s)
+        self.replication = Replication(self._settings, self.membership)
+        self.namespace = Namespace(self._settings, self.replication)
+        self.jobs = Jobs(self._settings, self.membership, self.namespace)
+        machines = [self.tokens, self.membership, self.replication, self.namespace, self.jobs]
+        composite = Composite(machines)
+        composite.load(self._store.items())
+        self._driver = Driver(composite, self._store, self._clock, self._deliver, fatal)
+        self._build_services(identity, read_output)
+        await self._add_own_node()
+        self._tasks.append(asyncio.create_task(self._tick(fatal)))
+
+    def _build_services(self, identity: Identity, read_output: Any) -> None:
+        self._sessions = Sessions()
+        self._files = FilesService(self._driver, self.namespace, self.replication)
+        self._gateway = Gateway(self._files, identity)
+        self._jobs = JobsService(self._driver, self.jobs, read_output, self._gateway.read_file)
+        self._cluster = ClusterService(
+            self._driver,
+            self.membership,
+            self.tokens,
+            Authority.load(self._paths.identity),
+            self._random,
+            self._settings,
+            About(perseus.__version__, self._config.node_name, self._config.master_address),
+        )
+        self._agents = AgentsService(
+            self._driver,
+            self.membership,
+            self._sessions,
+            self._clock,
+            _grant_key(self._paths.identity),
+            self._jobs.on_attempt_events,
+            self._files.on_chunk_events,
+        )
+
+    async def _add_own_node(self) -> None:
+        if self.membership.find(self._config.node_id) is None:
+            node = self._config
+            await self._driver.do(
+                AddNode(node.node_id, node.node_name, node.labels, is_master=True)
+            )
+
+    def registry(self) -> Registry:
+        """What a master serves, besides what every node does."""
+        registry = Registry(caller_check(self.membership))
+        registry.add("Cluster", self._cluster)
+        registry.add("Agents", self._agents)
+        registry.add("Files", self._files)
+        registry.add("Jobs", self._jobs)
+        return registry
+
+    def judge_server_name(self, server_name: str, time_s: float) -> TokenProof | None:
+        """Which join token a server name proves."""
+        return self.tokens.judge_server_name(server_name, time_s)
+
+    def local_dialer(self) -> Any:
+        """What the agent in this process dials."""
+        caller = Caller(
+            self._config.node_name, roles.NODE, "node", self._config.node_id, "this process"
+        )
+        return local_dialer(self._agents.connect, Call(caller, "/perseus.v1.Agents/Connect"))
+
+    async def stop(self) -> None:
+        """Ends all streams and closes the store."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_sessions"):
+            self._sessions.close_all()
+        if hasattr(self, "_gateway"):
+            await self._gateway.close()
+        if self._store is not None:
+            self._store.close()
+
+    def _deliver(self, effect: Effect) -> None:
+        if self._sessions.deliver(effect):
+            return
+        if self._files.deliver(effect) or self._jobs.deliver(effect):
+            return
+        _log.error("nobody takes the effect %s", type(effect).__name__)
+
+    async def _tick(self, fatal: Callable[[BaseException], None]) -> None:
+        while True:
+            try:
+                await self._driver.do(Tick())
+            except Exception as failure:
+                fatal(failure)
+                raise
+            await self._clock.sleep(TICK_S)
+
+
+def _grant_key(folder: Path) -> bytes:
+    """The key that signs chunk grants: made once, kept beside the authority's."""
+    path = folder / GRANT_KEY_FILE
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(GRANT_KEY_BYTES)
+        RealDisk().write(str(path), key, 0o600)
+        return key
+
+

@@ -1,0 +1,197 @@
+"""The parts of one daemon on its event loop: doors, agent, and the master where it is one."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from perseus.daemon import agent as agent_module
+from perseus.daemon.agent import Agent
+from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.node import exit_with_pid, until_told
+from perseus.daemon.renewal import Renewal
+from perseus.errors import PerseusError, UnavailableError
+from perseus.identity import roles
+from perseus.identity.files import Identity
+from perseus.proto.v1 import agent_pb2
+from perseus.rpc.call import Call, Caller
+from perseus.rpc.callers import socket_roles
+from perseus.rpc.channels import aio_channel
+from perseus.rpc.forward import forwarding
+from perseus.rpc.front import Front, token_check
+from perseus.rpc.registry import Registry
+from perseus.rpc.standard import add_standard_services
+from perseus.rpc.stubs import AioStub
+from perseus.runtime.real import RealClock, RealRandom
+from perseus.runtime.spawner import RealSpawner
+from perseus.settings import Settings
+
+# What a node that is not the master passes on to it.
+FORWARDED = ("Cluster", "Files", "Jobs")
+# Channels to other nodes' agents that are kept open.
+CHANNELS_MAXIMUM = 256
+
+_log = logging.getLogger("perseus.daemon")
+
+
+class Daemon:
+    """One node's daemon; ``serve`` it once."""
+
+    def __init__(
+        self, config: NodeConfig, paths: Paths, settings: Settings, spawner: RealSpawner
+    ) -> None:
+        self._config = config
+        self._paths = paths
+        self._settings = settings
+        self._clock = RealClock()
+        self._random = RealRandom()
+        self._spawner = spawner
+        self._identity = Identity.load(paths.identity)
+        self._channels: dict[str, Any] = {}
+        self._failed: asyncio.Future[BaseException]
+        self._front: Front | None = None
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Runs until told to end, or a part that cannot be done without fails."""
+        self._failed = asyncio.get_running_loop().create_future()
+        agent = Agent(
+            self._config,
+            self._paths,
+            self._settings,
+            lambda: self._identity,
+            self._spawner,
+            self._clock,
+            self._random,
+            self._fail,
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_channels)
+            stack.push_async_callback(agent.stop)
+            await agent.start()
+            dial = await self._open_doors(agent, stack)
+            linking = asyncio.create_task(self._keep_link(agent, dial))
+            stack.push_async_callback(_end, linking)
+            renewing = asyncio.create_task(self._renewal().run())
+            stack.push_async_callback(_end, renewing)
+            ready()
+            _log.info("node %s serves at %s", self._config.node_name, self._config.listen)
+            await self._until_over()
+
+    async def _until_over(self) -> None:
+        told = asyncio.create_task(until_told(exit_with_pid()))
+        await asyncio.wait([told, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            told.cancel()
+            raise self._failed.result()
+        _log.info("ending: %s", told.result())
+
+    def _fail(self, failure: BaseException) -> None:
+        _log.critical("this daemon cannot go on: %s", failure, exc_info=failure)
+        if not self._failed.done():
+            self._failed.set_result(failure)
+
+    async def _keep_link(self, agent: Agent, dial: Any) -> None:
+        """A refused node goes on answering its door, so that the person learns why."""
+        with contextlib.suppress(PerseusError):
+            await agent.run(dial)
+
+    # --- doors
+
+    async def _open_doors(self, agent: Agent, stack: contextlib.AsyncExitStack) -> Any:
+        """Serves what this node serves; gives what the agent's link dials."""
+        if self._config.is_master:
+            from perseus.daemon.master import Master
+
+            master = Master(self._config, self._paths, self._settings, self._clock, self._random)
+            stack.push_async_callback(master.stop)
+            await master.start(self._identity, self._read_output(agent), self._fail)
+            registry = master.registry()
+            check, dial = token_check(master.judge_server_name), master.local_dialer()
+        else:
+            registry, check = Registry(), None
+            for service in FORWARDED:
+                registry.add(service, forwarding(service, self.master_channel, self._master))
+            dial = self._remote_dialer()
+        registry.add("Outputs", agent.outputs)
+        add_standard_services(registry)
+        self._front = Front(
+            registry,
+            self._identity,
+            listen=self._config.listen,
+            socket_path=str(self._paths.socket),
+            grpc_socket_path=str(self._paths.grpc_socket),
+            local_role=socket_roles(self._settings.socket_role),
+            check_token=check,
+        )
+        await self._front.start()
+        stack.push_async_callback(self._front.stop)
+        return dial
+
+    def _remote_dialer(self) -> Callable[[], Awaitable[Any]]:
+        from perseus.membership.grpc_link import grpc_dialer
+
+        return grpc_dialer(self.master_channel, self._master())
+
+    # --- channels to other daemons
+
+    def _master(self) -> str:
+        return self._config.master_address
+
+    def master_channel(self) -> Any:
+        """The channel to the master, made when first asked for."""
+        return self._channel(self._config.master_address, "master")
+
+    def _channel(self, address: str, to: str) -> Any:
+        key = f"{to} {address}"
+        if key not in self._channels:
+            if len(self._channels) >= CHANNELS_MAXIMUM:
+                raise UnavailableError(f"over {CHANNELS_MAXIMUM} channels to other nodes are open")
+            self._channels[key] = aio_channel(address, self._identity, to)
+        return self._channels[key]
+
+    async def _close_channels(self) -> None:
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close(None)
+
+    def _read_output(self, agent: Agent) -> Any:
+        """What the master reads running attempts' output by: here directly, else by RPC."""
+
+        async def read(
+            node_id: str, address: str, attempt: str, stderr: bool, offset: int, follow: bool
+        ) -> AsyncIterator[bytes]:
+            if node_id == self._config.node_id:
+                async for data in agent.outputs.read(attempt, stderr, offset, follow):
+                    yield data
+                return
+            stub = AioStub(self._channel(address, "node"), "Outputs", address)
+            request = agent_pb2.ReadOutputRequest(
+                attempt=attempt, stderr=stderr, offset_bytes=offset, follow=follow
+            )
+            async for data in agent_module.read_pieces(stub.stream("ReadOutput", request)):
+                yield data
+
+        return read
+
+    # --- the certificate
+
+    def _renewal(self) -> Renewal:
+        return Renewal(self._identity, self._clock, self.master_channel, self._use_identity)
+
+    async def _use_identity(self, identity: Identity) -> None:
+        self._identity = identity
+        if self._front is not None:
+            self._front.use_identity(identity)
+        await self._close_channels()
+
+
+def node_call(config: NodeConfig) -> Call:
+    """The call by which the agent in the master's own process connects."""
+    caller = Caller(config.node_name, roles.NODE, "node", config.node_id, origin="this process")
+    return Call(caller, "/perseus.v1.Agents/Connect")
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
