@@ -14,13 +14,14 @@ making and renaming, not of changes in them, which saves a write each.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from perseus.errors import AlreadyExistsError, ConflictError, InvalidError
+from perseus.errors import AlreadyExistsError, ConflictError, InvalidError, NotFoundError
 from perseus.filestore import paths
 from perseus.filestore.events import CommitOutputs, DiscardOutputs, RemoveFolder
 from perseus.filestore.namespace_events import (
     Abandon,
     AllocateChunk,
     Append,
+    Barrier,
     Close,
     Create,
     MakeDirectory,
@@ -54,6 +55,7 @@ class Namespace:
         writing = self._writing
         self._handlers: dict[type[Event], Callable[[Instant, Any], object]] = {
             Tick: self._tick,
+            Barrier: lambda at, event: None,
             MakeDirectory: self._make_directory,
             Rename: self._rename,
             Remove: self._remove,
@@ -163,6 +165,13 @@ class Namespace:
     def file(self, inode: int) -> File | None:
         """The file of an id, also one without a path; None when it is gone."""
         return self._state.live_file(inode)
+
+    def file_by_id(self, inode: int) -> File:
+        """As ``file``; raises NotFoundError."""
+        found = self._state.live_file(inode)
+        if found is None:
+            raise NotFoundError(f"there is no file {inode} (any more): it was removed or replaced")
+        return found
 
     def info(self, inode: Inode) -> filestore_pb2.FileInfo:
         """What is told of an inode."""

@@ -112,6 +112,12 @@ class Abandon(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Barrier(Event):
+    """Changes nothing; its reply comes when all before it is durable, so that nothing is
+    told that a crash could take back."""
+
+
+@dataclass(frozen=True, slots=True)
 class InodeChanged(Effect):
     """Those who wait for a change of this inode may look again."""
 

@@ -37,6 +37,13 @@ class LoadView(Protocol):
     def memory_available_bytes(self) -> int: ...
 
 
+class CapacityView(Protocol):
+    """The size of a node."""
+
+    @property
+    def disk_bytes(self) -> int: ...
+
+
 class NodeView(Protocol):
     """What the replication reads of a node; membership's NodeInfo has it."""
 
@@ -54,6 +61,8 @@ class NodeView(Protocol):
     def chunk_address(self) -> str: ...
     @property
     def load(self) -> LoadView: ...
+    @property
+    def capacity(self) -> CapacityView: ...
 
 
 class Nodes(Protocol):
