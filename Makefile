@@ -20,7 +20,7 @@ setup:
 	@sh tools/setup.sh
 
 run: setup
-	@sh tools/demo.sh
+	@$(PYTHON) tools/demo.py
 
 check: setup
 	$(PYTHON) -m ruff format --check .

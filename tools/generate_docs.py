@@ -21,13 +21,11 @@ SETTINGS_INTRODUCTION = """\
 
 Made from `src/perseus/settings.py` by `make docs`; do not edit.
 
-A setting is taken from the first of these that gives it:
+A daemon takes a setting from the first of these that gives it:
 
-1. the flag `--set NAME=VALUE` of `perseus init`, `join` and `dev up`;
-2. the environment, `PERSEUS_NAME` in capitals;
-3. `perseus.toml` in this folder or one above;
-4. `$XDG_CONFIG_HOME/perseus/config.toml`;
-5. the default below.
+1. its environment, `PERSEUS_NAME` in capitals;
+2. what `--set NAME=VALUE` of `perseus init`, `join` or `dev up` left in its data folder;
+3. the default below.
 
 | setting | default | environment | meaning |
 |---|---|---|---|
