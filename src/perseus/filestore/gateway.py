@@ -10,8 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
+
+from crc32c import crc32c
 
 from perseus.errors import InvalidError, PerseusError, UnavailableError
 from perseus.filestore import paths
@@ -157,7 +160,12 @@ class Gateway:
         )
         lease = await self._service.create(request, call)
         ending = filestore_pb2.CloseRequest(
-            inode=lease.inode, epoch=lease.epoch, inline=content, size_bytes=len(content)
+            inode=lease.inode,
+            epoch=lease.epoch,
+            inline=content,
+            size_bytes=len(content),
+            checksum=crc32c(content),
+            has_checksum=True,
         )
         return await self._service.close(ending, call)
 
@@ -175,8 +183,7 @@ class Gateway:
             try:
                 await _in_thread(threads, lambda: writer.write(content))
                 async for piece in requests:
-                    data = piece.data
-                    await _in_thread(threads, lambda data=data: writer.write(data))
+                    await _in_thread(threads, partial(writer.write, piece.data))
                 info = await _in_thread(threads, writer.close)
                 whole = True
                 return info
@@ -250,7 +257,5 @@ async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], Result]) ->
 
 def _close_when_free(pieces: Any) -> None:
     """Ends a generator; one that is still being advanced ends by itself, unreferenced."""
-    try:
+    with suppress(ValueError, PerseusError):
         pieces.close()
-    except (ValueError, PerseusError):
-        pass
