@@ -20,7 +20,7 @@ from perseus.errors import AlreadyExistsError, InvalidError, NotFoundError
 from perseus.identity import files, roles
 from perseus.identity.subject import (
     AUTHORITY_MARK,
-    NAME_MAXIMUM,
+    NAME_MAXIMUM_BYTES,
     Subject,
     check_cluster_id,
     fingerprint,
@@ -157,10 +157,10 @@ class Authority:
 
 def _check_subject(subject: Subject) -> None:
     name = subject.name
-    if not 1 <= len(name) <= NAME_MAXIMUM or not name.isprintable():
+    if not name.isprintable() or not 1 <= len(name.encode()) <= NAME_MAXIMUM_BYTES:
         raise InvalidError(
             f"{name!r} cannot be a name in a certificate",
-            hint=f"use 1 to {NAME_MAXIMUM} printable characters",
+            hint=f"use printable characters, 1 to {NAME_MAXIMUM_BYTES} bytes in UTF-8",
         )
     if subject.kind == "node":
         if subject.role != roles.NODE or not subject.node_id:

@@ -28,7 +28,8 @@ from perseus.identity import roles
 
 DOMAIN = "perseus.internal"
 AUTHORITY_MARK = "perseus-ca-"
-NAME_MAXIMUM = 64
+# As a common name in a certificate has it, in UTF-8.
+NAME_MAXIMUM_BYTES = 64
 
 _CLUSTER_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)

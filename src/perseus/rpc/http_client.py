@@ -17,10 +17,10 @@ that the daemon sends, and UnavailableError where there is no daemon.
 command line's fast path stands on it.
 """
 
+from __future__ import annotations
+
 import _socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 from perseus.errors import (
     InternalError,
@@ -32,13 +32,19 @@ from perseus.errors import (
 )
 from perseus.rpc import light_json
 
+# ``typing`` would import ``re``.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    Message = dict[str, Any]
+
 RECEIVE_BYTES = 256 << 10
 HEAD_MAXIMUM_BYTES = 64 << 10
 CONNECT_TIMEOUT_S = 10.0
 # How much later than the daemon we give up.
 TIMEOUT_MARGIN_S = 5.0
-
-Message = dict[str, Any]
 
 
 class Connection(ABC):
@@ -52,7 +58,7 @@ class Connection(ABC):
         self._buffer = bytearray()
         self._busy: JsonCall | None = None
 
-    def __enter__(self) -> "Connection":
+    def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +91,7 @@ class Connection(ABC):
         finally:
             call.close()
 
-    def start(self, method: str, timeout_s: float | None = None) -> "JsonCall":
+    def start(self, method: str, timeout_s: float | None = None) -> JsonCall:
         """A call whose requests are sent one by one; the answers are read off it."""
         return self._begin(method, None, timeout_s)
 
@@ -110,7 +116,7 @@ class Connection(ABC):
         """For ``select``; answers that were received already do not show there."""
         return int(self._socket.fileno())
 
-    def _begin(self, method: str, request: Message | None, timeout_s: float | None) -> "JsonCall":
+    def _begin(self, method: str, request: Message | None, timeout_s: float | None) -> JsonCall:
         path = _path(method)
         self._ready()
         self._socket.settimeout(None if timeout_s is None else timeout_s + TIMEOUT_MARGIN_S)
@@ -128,7 +134,7 @@ class Connection(ABC):
         call.transmit(head.encode() + body)
         return call
 
-    def _only(self, call: "JsonCall") -> Message:
+    def _only(self, call: JsonCall) -> Message:
         answer = call.receive()
         if answer is None or call.receive() is not None:
             self.close()

@@ -18,9 +18,12 @@ from perseus.errors import InvalidError
 def parse(text: bytes, kind: type[Message]) -> Message:
     """A message from JSON; nothing at all is the empty message. Raises InvalidError."""
     message = kind()
-    if not text.strip():
+    text = text.strip()
+    if not text:
         return message
     try:
+        if not text.startswith(b"{"):
+            raise json_format.ParseError("a JSON object begins with {")
         return json_format.Parse(text, message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"the request is not a {kind.__name__} in JSON: {error}") from None

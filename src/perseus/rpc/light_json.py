@@ -5,8 +5,13 @@ in C do the work alone; where this Python has them not, or differently, ``json``
 itself serves. Texts are what our own daemon sends: one value, nothing after it.
 """
 
-from collections.abc import Callable
-from typing import Any, cast
+from __future__ import annotations
+
+# ``typing`` would import ``re``.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 loads: Callable[[str], Any]
 dumps: Callable[[Any], str]
@@ -26,7 +31,8 @@ class _Context:
 def _from_c() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
     import _json
 
-    scan = _json.make_scanner(cast(Any, _Context()))
+    context: Any = _Context()
+    scan = _json.make_scanner(context)
     encode = _json.make_encoder(
         None, _refuse, _json.encode_basestring, None, ":", ",", False, False, True
     )
