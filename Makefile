@@ -6,7 +6,7 @@
 PYTHON = .venv/bin/python
 FLAGS =
 
-.PHONY: help setup run check format test bench docs proto lock clean
+.PHONY: help setup run check format test bench docs picture proto lock clean
 
 help:
 	@echo 'make run     set up, start three nodes here, run the main job on real files, stop'
@@ -42,6 +42,9 @@ bench: setup
 
 docs: setup
 	$(PYTHON) tools/generate_docs.py
+
+picture: setup
+	$(PYTHON) tools/picture.py
 
 proto: setup
 	$(PYTHON) tools/generate_protos.py
