@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from perseus.errors import NotFoundError, UnavailableError
+from perseus.filestore.control import Shipped
 from perseus.jobs import spool as spool_module
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
@@ -27,6 +29,10 @@ LIMIT_S = 60.0
 JOB = "abcdefgh"
 
 
+def read_bytes(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 class FolderShip:
     """A spool shipped into a folder; reads behind the writer, as the chunkserver does."""
 
@@ -35,15 +41,15 @@ class FolderShip:
         self.source = source
         self.is_abandoned = False
 
-    async def finish(self, size_bytes: int) -> tuple[int, int]:
+    async def finish(self, size_bytes: int) -> Shipped:
         if self.movers.failures:
             self.movers.failures -= 1
             raise UnavailableError("no chunkserver has room")
-        content = Path(self.source).read_bytes()
+        content = read_bytes(self.source)
         assert len(content) == size_bytes
         inode = len(self.movers.shipped) + 1
         self.movers.shipped[inode] = content
-        return inode, crc32c.crc32c(content)
+        return Shipped(inode, crc32c.crc32c(content), size_bytes)
 
     async def abandon(self) -> None:
         self.is_abandoned = True
@@ -59,7 +65,7 @@ class FolderMovers:
         # Tries to ship that fail before one works.
         self.failures = 0
 
-    async def feed(self, path: str, fifo_path: str) -> None:
+    async def feed(self, path: str, fifo_path: str) -> int:
         source = self._find(path)
         done = asyncio.get_running_loop().create_future()
         loop = asyncio.get_running_loop()
@@ -75,9 +81,11 @@ class FolderMovers:
         thread = threading.Thread(target=work)
         thread.start()
         await done
+        return source.stat().st_size
 
-    async def place(self, path: str, target_path: str) -> None:
+    async def place(self, path: str, target_path: str) -> int:
         shutil.copyfile(self._find(path), target_path)
+        return os.stat(target_path).st_size
 
     async def ship(self, attempt: str, stderr: bool, source_path: str) -> FolderShip:
         assert source_path.endswith(f"{attempt}/{'stderr' if stderr else 'stdout'}")
@@ -121,8 +129,16 @@ class Bench:
         self.posts += 1
         self.changed.set()
 
-    def start(self, *argv: str, task: int = 0, count: int = 1, **spec: Any) -> str:
-        attempt = f"{JOB}.{task}.1"
+    def start(
+        self,
+        *argv: str,
+        task: int = 0,
+        count: int = 1,
+        parallel: int = 0,
+        job: str = JOB,
+        **spec: Any,
+    ) -> str:
+        attempt = f"{job}.{task}.1"
         spec["environment"] = {
             "PERSEUS_TEST_SESSION": os.environ.get("PERSEUS_TEST_SESSION", ""),
             **spec.get("environment", {}),
@@ -135,25 +151,22 @@ class Bench:
                     task_index=task,
                     task_count=count,
                     user="ada",
+                    parallel=parallel,
                 )
             )
         )
         return attempt
 
     def stop(self, attempt: str, number: int, grace_s: float = 0, cancel: bool = False) -> None:
-        stop = agent_pb2.StopAttempt(
-            attempt=attempt, signal=number, grace_s=grace_s, cancel=cancel
-        )
+        stop = agent_pb2.StopAttempt(attempt=attempt, signal=number, grace_s=grace_s, cancel=cancel)
         self.executor.handle(agent_pb2.Directive(stop=stop))
 
     async def until(self, condition: Callable[[], Any]) -> None:
         async with asyncio.timeout(LIMIT_S):
             while not condition():
                 self.changed.clear()
-                try:
+                with suppress(TimeoutError):
                     await asyncio.wait_for(self.changed.wait(), 0.01)
-                except TimeoutError:
-                    pass
 
     def ended_or_none(self, attempt: str) -> agent_pb2.AttemptEnded | None:
         found = [e.ended for e in self.events if e.attempt == attempt and e.HasField("ended")]
@@ -180,9 +193,7 @@ class Bench:
         return self.movers.shipped[output.inode] if output.inode else output.inline
 
 
-def with_executor(
-    folder: Path, body: Callable[[Bench], Awaitable[None]], **options: Any
-) -> None:
+def with_executor(folder: Path, body: Callable[[Bench], Awaitable[None]], **options: Any) -> None:
     (folder / "attempts").mkdir()
     spawner = fork_spawner({}, str(folder / "attempts" / "journal"))
 
@@ -311,9 +322,7 @@ def test_outputs_small_and_large_and_binary(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         data = bytes(range(256)) * 4000
         (bench.files / "data").write_bytes(data)
-        ended = await bench.shell(
-            "cat; head -c 4096 /dev/zero >&2", stdin_path="/data", task=0
-        )
+        ended = await bench.shell("cat; head -c 4096 /dev/zero >&2", stdin_path="/data", task=0)
         assert ended.stdout.inode and not ended.stdout.inline
         assert ended.stdout.size_bytes == len(data)
         assert bench.whole(ended.stdout) == data
@@ -479,6 +488,55 @@ def test_cores_are_a_limit_and_order_is_kept(tmp_path: Path) -> None:
         assert sorted(started) == list(range(5)) and set(started[:2]) == {0, 1}
 
     with_executor(tmp_path, body, cores=2)
+
+
+def test_a_jobs_limit_holds_up_no_other_job(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        log = bench.files / "log"
+        script = f"echo + >> {log}; sleep 0.02; echo - >> {log}"
+        limited = [bench.start("sh", "-c", script, task=n, parallel=1) for n in range(4)]
+        other = bench.start("sleep", "1000", job="zzzzzzzz")
+        await bench.until(lambda: any(event.attempt == other for event in bench.events))
+        for attempt in limited:
+            assert (await bench.ended(attempt)).ending.exit_code == 0
+        assert log.read_text().split() == ["+", "-"] * 4
+        assert bench.executor.counts() == (0, 1)
+
+    with_executor(tmp_path, body, cores=4)
+
+
+def test_an_output_that_the_task_cut_is_shipped_as_it_is_at_the_end(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        gate = bench.files / "gate"
+        os.mkfifo(gate)
+        script = f"head -c 200000 /dev/zero; read x < {gate}; : > /dev/stdout; read x < {gate}; "
+        attempt = bench.start("sh", "-c", script + "yes | head -c 100000")
+        await bench.until(lambda: bench.movers.ships)
+        held = bench.executor.find(attempt)
+        for condition in (lambda: held.stdout.size_bytes == 200_000, lambda: held.stdout.was_cut):
+            await bench.until(condition)
+            writer = os.open(gate, os.O_WRONLY)
+            os.write(writer, b"on\n")
+            os.close(writer)
+        ended = await bench.ended(attempt)
+        assert bench.whole(ended.stdout) == b"y\n" * 50_000
+        assert [ship.is_abandoned for ship in bench.movers.ships] == [True, False]
+
+    with_executor(tmp_path, body)
+
+
+def test_more_outputs_than_may_be_shipped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "FINAL_SHIPS_MAXIMUM", 2)
+
+    async def body(bench: Bench) -> None:
+        attempts = [bench.start("head", "-c", "5000", "/dev/zero", task=n) for n in range(20)]
+        for attempt in attempts:
+            assert (await bench.ended(attempt)).stdout.inode
+        assert len(bench.movers.shipped) == 20
+
+    with_executor(tmp_path, body)
 
 
 def test_duplicates_acknowledgement_and_new_sessions(tmp_path: Path) -> None:

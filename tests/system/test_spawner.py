@@ -87,9 +87,18 @@ def is_gone(pid: int) -> bool:
     return process_start(pid) is None
 
 
+def append(path: Path, text: str) -> None:
+    with open(path, "a") as file:
+        file.write(text)
+
+
+def pids_in(path: Path) -> list[int]:
+    return [int(word) for word in path.read_text().split()] if path.exists() else []
+
+
 async def read_pids(path: Path, count: int) -> list[int]:
-    await until(lambda: path.exists() and len(path.read_text().split()) >= count)
-    return [int(word) for word in path.read_text().split()]
+    await until(lambda: len(pids_in(path)) >= count)
+    return pids_in(path)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +150,7 @@ def test_a_program_starts_clean(tmp_path: Path) -> None:
     """Signals as by default, no foreign descriptors, a session of its own, a usual umask."""
     script = """
 import json, os, signal
-handled = [int(n) for n in signal.valid_signals() 
+handled = [int(n) for n in signal.valid_signals()
            if n not in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
            and signal.getsignal(n) != signal.SIG_DFL]
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -365,8 +374,7 @@ def test_the_sweep_hits_left_overs_and_nothing_else(tmp_path: Path) -> None:
             os.kill(bench.spawner.pid, signal.SIGKILL)
             await until(lambda: bool(bench.deaths))
             # As if the bystander's pid had been a task's before.
-            with open(tmp_path / "journal", "a") as journal:
-                journal.write(f"{bystander.pid} 1\n{os.getpid()} 1\n77 torn")
+            append(tmp_path / "journal", f"{bystander.pid} 1\n{os.getpid()} 1\n77 torn")
             assert sorted(sweep(str(tmp_path))) == sorted(ours)
             await until(lambda: all(map(is_gone, ours)))
 

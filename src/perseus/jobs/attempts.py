@@ -22,9 +22,10 @@ from perseus.errors import (
     PerseusError,
     RefusedError,
     TooLargeError,
+    UnavailableError,
 )
 from perseus.ids import AttemptId
-from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, Spool, in_background
+from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Clock, Disk, Exit, Spawner, SpawnRequest
 
@@ -57,6 +58,7 @@ class Host:
 
     spawner: Spawner
     movers: Movers
+    ships: ShipRoom
     clock: Clock
     disk: Disk
     # Of the node.
@@ -84,7 +86,7 @@ class _Feed:
     side sees the other missing before it has come."""
 
     descriptor: int
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[int] | None = None
 
     def close(self) -> None:
         """The task reads to the end of what was fed; a feeder that still writes is stopped."""
@@ -130,7 +132,7 @@ class Attempt:
         self._number = attempt.number
         self._task_number = attempt.task
         self._ships = [
-            Shipment(host.movers, self.id, index == 1, spool.path)
+            Shipment(host.movers, host.ships, self.id, index == 1, spool.path)
             for index, spool in enumerate((self.stdout, self.stderr))
         ]
         # Why it ends, when not by itself; the first cause counts.
@@ -260,7 +262,12 @@ class Attempt:
             return _not_started(error)
         self._begin()
         on_running(self)
-        ended = await self._host.spawner.wait(self.pid)
+        try:
+            ended = await self._host.spawner.wait(self.pid)
+        except UnavailableError as error:
+            # The spawner is gone, the agent will be: that is no end of the task's own.
+            self.is_discarded = True
+            return node_failure(str(error))
         self._account(ended)
         return self._cause or _by_itself(ended)
 
@@ -328,7 +335,7 @@ class Attempt:
         with suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._feed = _Feed(descriptor)
-        self._feed.task = asyncio.create_task(self._host.movers.feed(spec.stdin_path, path))
+        self._feed.task = in_background(self._host.movers.feed(spec.stdin_path, path))
         return path
 
     # --- while it runs
@@ -385,7 +392,7 @@ class Attempt:
             self._host.spawner.send_signal(self.pid, signal.SIGCONT)
             self._later(TIME_LIMIT_GRACE_S, self.kill)
 
-    def _on_fed(self, task: asyncio.Task[None]) -> None:
+    def _on_fed(self, task: asyncio.Task[int]) -> None:
         """All of stdin is in the pipe, or will never be: then the task must not take what
         it got for all there is."""
         if self.phase is not Phase.RUNNING or self._feed is None:
@@ -411,7 +418,7 @@ class Attempt:
             return
         for spool, ship in zip(self.spools, self._ships, strict=True):
             if spool.size_bytes >= SHIP_EARLY_BYTES:
-                ship.begin()
+                ship.begin_early()
         self._timers.check = asyncio.get_running_loop().call_later(pause_s, self._check)
 
     def _over_limit(self) -> bool:
@@ -448,9 +455,6 @@ class Attempt:
             return
         if self._feed.task is not None:
             self._feed.task.cancel()
-        with suppress(OSError):
-            # Frees a feeder that still waits for a reader.
-            os.close(os.open(os.path.join(self.folder, "stdin"), os.O_RDONLY | os.O_NONBLOCK))
         self._feed.close()
 
     async def _keep(self) -> list[agent_pb2.Output]:
@@ -470,8 +474,10 @@ class Attempt:
         if spool.is_inline:
             await ship.abandon()
             return _inline_output(spool)
-        inode, _checksum = await ship.finish(spool.size_bytes)
-        return agent_pb2.Output(size_bytes=spool.size_bytes, inode=inode, truncated=spool.truncated)
+        shipped = await ship.finish(spool)
+        return agent_pb2.Output(
+            size_bytes=spool.size_bytes, inode=shipped.inode, truncated=spool.truncated
+        )
 
     async def abandon(self) -> None:
         """What was shipped of its outputs becomes garbage."""

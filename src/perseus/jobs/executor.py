@@ -21,7 +21,7 @@ from typing import Any
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 from perseus.ids import parse_attempt
 from perseus.jobs.attempts import Attempt, Host, Phase, cancelled, node_failure
-from perseus.jobs.spool import Movers
+from perseus.jobs.spool import Movers, ShipRoom
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.ports import Clock, Disk, Spawner
 from perseus.settings import Settings
@@ -84,6 +84,7 @@ class Executor:
         self._host = Host(
             spawner,
             movers,
+            ShipRoom(),
             clock,
             disk,
             node,
@@ -304,6 +305,8 @@ class _Gate:
         # Waiting attempts of each job, oldest first, by the order of their coming.
         self._waiting: dict[str, OrderedDict[str, tuple[int, Attempt]]] = {}
         self._running: dict[str, set[str]] = {}
+        # How many of a job may run at once here, as said last; 0: no limit.
+        self._parallel: dict[str, int] = {}
 
     @property
     def waiting(self) -> int:
@@ -320,19 +323,21 @@ class _Gate:
         self._sequence += 1
         queue = self._waiting.setdefault(attempt.job_id, OrderedDict())
         queue[attempt.id] = (self._sequence, attempt)
+        self._parallel[attempt.job_id] = attempt.start.parallel
 
     def drop(self, attempt: Attempt) -> None:
         """Takes a waiting attempt out."""
         queue = self._waiting.get(attempt.job_id)
         if queue is not None and queue.pop(attempt.id, None) is not None and not queue:
             del self._waiting[attempt.job_id]
+            self._forget(attempt.job_id)
 
     def next(self) -> Attempt | None:
         """Takes the next one out of the queue and gives it its cores; None when none may run."""
         heads = [
             next(iter(queue.values()))
             for job_id, queue in self._waiting.items()
-            if self._allows(job_id, queue)
+            if self._allows(job_id)
         ]
         if not heads:
             return None
@@ -340,9 +345,9 @@ class _Gate:
         cpu = self._cpu(attempt)
         if self._used + cpu > self._cores + _CPU_SLACK:
             return None
-        self.drop(attempt)
-        self._used += cpu
         self._running.setdefault(attempt.job_id, set()).add(attempt.id)
+        self._used += cpu
+        self.drop(attempt)
         return attempt
 
     def release(self, attempt: Attempt) -> None:
@@ -354,11 +359,15 @@ class _Gate:
         self._used -= self._cpu(attempt)
         if not ids:
             del self._running[attempt.job_id]
+            self._forget(attempt.job_id)
 
-    def _allows(self, job_id: str, queue: OrderedDict[str, tuple[int, Attempt]]) -> bool:
-        _, first = next(iter(queue.values()))
-        parallel = getattr(first.start, "parallel", 0)
+    def _allows(self, job_id: str) -> bool:
+        parallel = self._parallel[job_id]
         return not parallel or len(self._running.get(job_id, ())) < parallel
+
+    def _forget(self, job_id: str) -> None:
+        if job_id not in self._waiting and job_id not in self._running:
+            self._parallel.pop(job_id, None)
 
     def _cpu(self, attempt: Attempt) -> float:
         # More than the node has: then it runs alone.

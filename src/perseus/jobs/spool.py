@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from perseus.errors import PerseusError, UnavailableError
+from perseus.filestore.control import Shipped
 from perseus.settings import INLINE_MAXIMUM_BYTES
 
 # A spool of this size is shipped while the task still runs.
@@ -24,33 +25,50 @@ CHECK_MAXIMUM_S = 0.1
 # Pauses between the tries to ship; so there are one more tries than pauses.
 SHIP_PAUSES_S = (0.2, 1.0, 3.0)
 
+# The most outputs shipped at once behind running tasks, and after their end.
+EARLY_SHIPS_MAXIMUM = 64
+FINAL_SHIPS_MAXIMUM = 64
+
 Result = TypeVar("Result")
 
 
 class Ship(Protocol):
     """A spool on its way into the filestore."""
 
-    async def finish(self, size_bytes: int) -> tuple[int, int]:
-        """Ships up to exactly ``size_bytes``; (inode, CRC32C) once all replicas have it."""
+    async def finish(self, size_bytes: int) -> Shipped:
+        """Ships up to ``size_bytes``; returns once all replicas have it on disk."""
 
     async def abandon(self) -> None:
-        """Gives up; what was shipped becomes garbage."""
+        """Gives up; what was shipped becomes garbage. Quiet."""
 
 
 class Movers(Protocol):
-    """What the chunkserver does for attempts; bulk bytes pass through it, not the agent."""
+    """What the chunkserver does for attempts (``filestore.control.ChunkserverControl``);
+    bulk bytes pass through it, not the agent. All raise PerseusError."""
 
-    async def feed(self, path: str, fifo_path: str) -> None:
+    async def feed(self, path: str, fifo_path: str) -> int:
         """Writes a file of the filestore into a FIFO, to its end, also while it grows.
 
         Returns when all is written and closed, or nobody reads any more.
         """
 
-    async def place(self, path: str, target_path: str) -> None:
+    async def place(self, path: str, target_path: str) -> int:
         """Copies a file of the filestore to a path on this node."""
 
     async def ship(self, attempt: str, stderr: bool, source_path: str) -> Ship:
         """Begins to ship a growing file as the output of an attempt."""
+
+
+class ShipRoom:
+    """How many ships of this node are under way at once, of both kinds.
+
+    Those behind running tasks may last long, so they never take the room of those
+    whose task has ended.
+    """
+
+    def __init__(self) -> None:
+        self.early = EARLY_SHIPS_MAXIMUM
+        self.final = asyncio.Semaphore(FINAL_SHIPS_MAXIMUM)
 
 
 class Spool:
@@ -65,6 +83,8 @@ class Spool:
         self.size_bytes = 0
         # More was written than the limit allows.
         self.truncated = False
+        # It shrank: the task has cut it (``> /dev/stdout`` does); what was shipped is void.
+        self.was_cut = False
         # The task has ended: the size is final.
         self.is_final = False
         self._measured_bytes = 0
@@ -78,6 +98,7 @@ class Spool:
         except FileNotFoundError:
             measured_bytes = 0
         grown = measured_bytes > self._measured_bytes
+        self.was_cut |= measured_bytes < self._measured_bytes
         self._measured_bytes = measured_bytes
         self.size_bytes = min(measured_bytes, self.limit_bytes)
         self.truncated = measured_bytes > self.limit_bytes
@@ -120,49 +141,74 @@ class Spool:
 class Shipment:
     """Brings one spool into the filestore, with a bounded number of tries."""
 
-    def __init__(self, movers: Movers, attempt: str, stderr: bool, path: str) -> None:
+    def __init__(
+        self, movers: Movers, room: ShipRoom, attempt: str, stderr: bool, path: str
+    ) -> None:
         self._movers = movers
+        self._room = room
         self._attempt = attempt
         self._stderr = stderr
         self._path = path
-        self._beginning: asyncio.Task[Ship] | None = None
+        self._ship: asyncio.Task[Ship] | None = None
+        self._is_early = False
 
-    def begin(self) -> None:
-        """Starts to ship behind the running task; safe to call again."""
-        if self._beginning is None:
+    def begin_early(self) -> None:
+        """Starts to ship behind the running task, if there is room; safe to call again."""
+        if self._ship is None and self._room.early > 0:
+            self._room.early -= 1
+            self._is_early = True
+            self._begin()
+
+    def _begin(self) -> asyncio.Task[Ship]:
+        if self._ship is None:
             ship = self._movers.ship(self._attempt, self._stderr, self._path)
-            self._beginning = asyncio.create_task(ship)
+            self._ship = in_background(ship)
+        return self._ship
 
-    async def finish(self, size_bytes: int) -> tuple[int, int]:
-        """Ships the rest; (inode, checksum). Raises the last try's PerseusError."""
-        for pause_s in SHIP_PAUSES_S:
-            try:
-                return await self._try(size_bytes)
-            except PerseusError:
-                await asyncio.sleep(pause_s)
-        return await self._try(size_bytes)
-
-    async def _try(self, size_bytes: int) -> tuple[int, int]:
-        self.begin()
-        try:
-            assert self._beginning is not None
-            return await (await self._beginning).finish(size_bytes)
-        except (PerseusError, OSError) as error:
+    async def finish(self, spool: Spool) -> Shipped:
+        """Ships the rest of a settled spool. Raises the last try's PerseusError."""
+        if spool.truncated or spool.was_cut:
+            # It may have shipped bytes that are not kept.
             await self.abandon()
-            if isinstance(error, PerseusError):
-                raise
-            raise UnavailableError(f"{self._path}: {error}") from error
+        if self._is_early:
+            with suppress(PerseusError):
+                return await self._try(spool.size_bytes)
+        async with self._room.final:
+            for pause_s in SHIP_PAUSES_S:
+                try:
+                    return await self._try(spool.size_bytes)
+                except PerseusError:
+                    await asyncio.sleep(pause_s)
+            return await self._try(spool.size_bytes)
+
+    async def _try(self, size_bytes: int) -> Shipped:
+        try:
+            shipped = await (await self._begin()).finish(size_bytes)
+        except PerseusError:
+            await self.abandon()
+            raise
+        self._leave_early()
+        if shipped.size_bytes != size_bytes:
+            self._ship = None
+            raise UnavailableError(
+                f"{shipped.size_bytes} bytes of {self._path} were shipped instead of {size_bytes}"
+            )
+        return shipped
 
     async def abandon(self) -> None:
         """What was shipped becomes garbage; quiet whatever state it is in."""
-        beginning, self._beginning = self._beginning, None
+        self._leave_early()
+        beginning, self._ship = self._ship, None
         if beginning is None:
             return
-        if not beginning.done():
-            beginning.cancel()
-        with suppress(PerseusError, OSError, asyncio.CancelledError):
+        with suppress(PerseusError, asyncio.CancelledError):
             ship = await beginning
             await ship.abandon()
+
+    def _leave_early(self) -> None:
+        if self._is_early:
+            self._is_early = False
+            self._room.early += 1
 
 
 def in_background(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
