@@ -41,7 +41,7 @@ install_venv_module() {
     }
 }
 
-has_ensurepip() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+has_ensurepip() { "$1" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
 make_venv() {
     if has_ensurepip "$1" || { install_venv_module && has_ensurepip "$1"; }; then
