@@ -146,5 +146,6 @@ def sample_file(path: Path, size_bytes: int) -> Path:
     block = os.urandom(MIB)
     with path.open("wb") as file:
         for number in range(0, size_bytes, MIB):
-            file.write(number.to_bytes(8, "big") + block[8 : min(MIB, size_bytes - number)])
+            piece = number.to_bytes(8, "big") + block[8:]
+            file.write(piece[: size_bytes - number])
     return path
