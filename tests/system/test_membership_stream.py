@@ -1,193 +1,308 @@
-"""The agent's link and the master's service against each other, on a real store."""
+"""The agents' streams to the master: real TLS, real sockets, real stops."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from membership_harness import (
+    QUICK,
+    Agent,
+    Master,
+    Wire,
+    call_of,
+    child_environment,
+    end,
+    running_link,
+    running_master,
+    until,
+)
 
-from perseus.errors import PerseusError
-from perseus.identity import roles
-from perseus.membership.commands import AddNode
-from perseus.membership.events import AcknowledgeAttempts, Direct, NodeChanged, NodeDown, NodeUp
+from perseus.errors import IncompatibleError, LeaseLostError, RefusedError
+from perseus.membership import sessions
+from perseus.membership.commands import AddNode, RemoveNode
+from perseus.membership.events import AcknowledgeAttempts, Direct, NodeUp, Replica
 from perseus.membership.link import AgentLink
 from perseus.membership.local_link import local_dialer
-from perseus.membership.service import AgentsService
-from perseus.membership.sessions import Sessions
-from perseus.membership.state import Membership
-from perseus.membership.stream import MasterLink
-from perseus.proto.v1 import agent_pb2, cluster_pb2
-from perseus.rpc.call import Call, Caller
-from perseus.runtime.machine import Composite, Driver, Event, Instant, Step, Tick
-from perseus.runtime.real import RealClock, RealRandom
+from perseus.proto.v1 import agent_pb2
 from perseus.settings import Settings
-from perseus.store.sqlite import SqliteStore
-
-LIMIT_S = 30.0
-QUICK = Settings(lease_s=1.0, heartbeat_s=0.1)
 
 
-class Witness:
-    """A sibling machine that remembers what membership tells those above it."""
+def with_master(folder: Path, act: Callable[[Master], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with running_master(folder) as master:
+            await act(master)
 
-    prefixes: Sequence[bytes] = ()
-    events: Sequence[type[Event]] = (NodeUp, NodeDown, NodeChanged)
-
-    def __init__(self) -> None:
-        self.seen: list[Event] = []
-
-    def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        assert not list(items)
-
-    def step(self, at: Instant, event: Event) -> Step:
-        self.seen.append(event)
-        return Step()
+    asyncio.run(whole())
 
 
-class Master:
-    """Membership over a real store, as the daemon will build it."""
-
-    def __init__(self, path: Path, settings: Settings = QUICK) -> None:
-        self.membership = Membership(settings.lease_s)
-        self.store = SqliteStore(path, "cluster")
-        self.membership.load(self.store.items(b"node/"))
-        self.witness = Witness()
-        self.sessions = Sessions()
-        self.clock = RealClock()
-        self.driver = Driver(
-            Composite([self.membership, self.witness]),
-            self.store,
-            self.clock,
-            lambda effect: None if self.sessions.deliver(effect) else pytest.fail(str(effect)),
-            lambda failure: pytest.fail(str(failure)),
-        )
-        self.events: list[tuple[str, int, object]] = []
-        self.service = AgentsService(
-            self.driver,
-            self.membership,
-            self.sessions,
-            self.clock,
-            b"grant key",
-            self._on_events,
-            self._on_events,
-        )
-
-    async def _on_events(self, node_id: str, session: int, events: Sequence[object]) -> None:
-        self.events.extend((node_id, session, event) for event in events)
-
-    async def ticking(self) -> None:
-        while True:
-            await self.driver.do(Tick())
-            await asyncio.sleep(0.05)
-
-    def close(self) -> None:
-        self.sessions.close_all()
-        self.store.close()
+def discard(attempt: str) -> agent_pb2.Directive:
+    return agent_pb2.Directive(discard=agent_pb2.DiscardAttempt(attempt=attempt))
 
 
-@dataclass
-class Agent:
-    """Handlers that remember what they were told."""
-
-    name: str = "kitchen"
-    protocol: int = 1
-    attempts: list[str] = field(default_factory=list)
-    welcomes: list[agent_pb2.Welcome] = field(default_factory=list)
-    directives: list[agent_pb2.Directive] = field(default_factory=list)
-    acknowledged: list[str] = field(default_factory=list)
-    lost: int = 0
-    refusals: list[PerseusError] = field(default_factory=list)
-
-    def link(
-        self, dial: Callable[[], Awaitable[MasterLink]], settings: Settings = QUICK
-    ) -> AgentLink:
-        return AgentLink(
-            dial, RealClock(), RealRandom(), self.hello, cluster_pb2.Load, self, settings
-        )
-
-    def hello(self) -> agent_pb2.Hello:
-        return agent_pb2.Hello(
-            protocol_minimum=self.protocol,
-            protocol_maximum=self.protocol,
-            version="0.1",
-            address=f"{self.name}:1",
-            chunk_address=f"{self.name}:2",
-            attempts=self.attempts,
-        )
-
-    def on_welcome(self, welcome: agent_pb2.Welcome) -> None:
-        self.welcomes.append(welcome)
-
-    def on_directives(self, directives: Sequence[agent_pb2.Directive]) -> None:
-        self.directives.extend(directives)
-
-    def on_acknowledged(self, attempts: Sequence[str]) -> None:
-        self.acknowledged.extend(attempts)
-
-    def on_lease_lost(self) -> None:
-        self.lost += 1
-
-    def on_refused(self, error: PerseusError) -> None:
-        self.refusals.append(error)
+async def _welcomed(agent: Agent, times: int) -> None:
+    await until(lambda: len(agent.welcomes) == times)
 
 
-def call_of(node_id: str) -> Call:
-    return Call(Caller(node_id, roles.NODE, "node", node_id), "/perseus.v1.Agents/Connect")
+async def _converse(master: Master, agent: Agent, link: AgentLink) -> None:
+    """Both sides say all they can say; node n1."""
+    await until(lambda: agent.welcomes)
+    assert agent.welcomes[0].session == 1 and agent.welcomes[0].grant_key == b"grant key"
+    assert link.connected and link.holds_lease() and link.trouble is None
+    node = master.membership.node("kitchen")
+    assert node.accepts_attempts and node.chunk_address == "kitchen:2"
+    replica = Replica(7, 2, 9, True)
+    assert master.witness.ups() == [NodeUp("n1", "kitchen", 1, ("j.0.1",), (replica,))]
 
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def run(path: Path, act: Callable[[Master], Awaitable[None]], settings: Settings = QUICK) -> None:
-    async def bounded() -> None:
-        master = Master(path / "state.db", settings)
-        ticking = asyncio.ensure_future(master.ticking())
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                await act(master)
-        finally:
-            ticking.cancel()
-            await asyncio.gather(ticking, return_exceptions=True)
-            master.close()
-
-    asyncio.run(bounded())
-
-
-def test_a_local_agent_gets_directives_and_reports(tmp_path: Path) -> None:
-    async def act(master: Master) -> None:
-        await master.driver.do(AddNode("n1", "kitchen", {"room": "kitchen"}))
-        agent = Agent()
-        link = agent.link(local_dialer(master.service.connect, call_of("n1")))
-        running = asyncio.ensure_future(link.run())
-        await until(lambda: agent.welcomes)
-        assert agent.welcomes[0].session == 1 and agent.welcomes[0].grant_key == b"grant key"
-        assert link.connected and link.holds_lease()
-        node = master.membership.node("kitchen")
-        assert node.alive and node.accepts_attempts and node.chunk_address == "kitchen:2"
-
-        directive = agent_pb2.Directive(discard=agent_pb2.DiscardAttempt(attempt="a"))
+    directives = [discard(str(number)) for number in range(3000)]
+    for directive in directives:
         master.sessions.deliver(Direct("n1", directive))
-        master.sessions.deliver(AcknowledgeAttempts("n1", ("b", "c")))
-        await until(lambda: agent.directives and agent.acknowledged)
-        assert agent.directives == [directive] and agent.acknowledged == ["b", "c"]
+    master.sessions.deliver(AcknowledgeAttempts("n1", ("b", "c")))
+    await until(lambda: len(agent.directives) == 3000 and agent.acknowledged)
+    assert agent.directives == directives and agent.acknowledged == ["b", "c"]
 
-        events = [agent_pb2.AttemptEvent(attempt=str(n)) for n in range(5000)]
-        link.post(attempt_events=events)
-        link.post(chunk_events=[agent_pb2.ChunkEvent(deleted=7)])
-        await until(lambda: len(master.events) == 5001)
-        assert [event for _, _, event in master.events][:5000] == events
+    events = [agent_pb2.AttemptEvent(attempt=str(number)) for number in range(3000)]
+    link.post(attempt_events=events)
+    link.post(chunk_events=[agent_pb2.ChunkEvent(deleted=7)])
+    await until(lambda: len(master.reports) == 3001)
+    assert master.reports[:3000] == [("n1", 1, event) for event in events]
+    assert master.reports[3000] == ("n1", 1, agent_pb2.ChunkEvent(deleted=7))
 
-        first = link.lease_ends_at_s
-        await until(lambda: link.lease_ends_at_s > first + 0.5)
-        assert agent.lost == 0
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    first_s = link.lease_ends_at_s
+    await until(lambda: link.lease_ends_at_s > first_s + QUICK.lease_s)
+    assert agent.may_act_until_s <= link.lease_ends_at_s - 0.2 * QUICK.lease_s + 1e-6
+    assert not agent.lost_at_s and not master.witness.downs()
+
+
+def test_an_agent_in_the_masters_process(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        await master.driver.do(AddNode("n1", "kitchen", is_master=True))
+        agent = Agent(attempts=["j.0.1"])
+        link = agent.link(local_dialer(master.agents.connect, call_of("n1")))
+        running = asyncio.ensure_future(link.run())
+        await _converse(master, agent, link)
+        await end(running)
         await until(lambda: not master.membership.node("n1").connected)
         assert master.membership.node("n1").alive
-        await until(lambda: not master.membership.node("n1").alive)
 
-    run(tmp_path, act)
+    with_master(short_folder, act)
+
+
+def test_an_agent_over_tls(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent(attempts=["j.0.1"])
+        async with running_link(agent, identity, master.address) as link:
+            await _converse(master, agent, link)
+        await until(lambda: not master.membership.node("n1").connected)
+        assert master.membership.node("n1").alive
+        await until(lambda: master.witness.downs())
+        assert master.witness.downs()[0].reason.startswith("silent for ")
+
+    with_master(short_folder, act)
+
+
+def test_a_broken_stream_is_made_anew_within_the_lease(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent()
+        wire = Wire(master.address)
+        async with running_link(agent, identity, await wire.start()) as link:
+            for number in (1, 2, 3):
+                await _welcomed(agent, number)
+                assert link.connected
+                wire.drop()
+            await until(lambda: len(agent.welcomes) == 4)
+        await wire.stop()
+        assert [welcome.session for welcome in agent.welcomes] == [1, 2, 3, 4]
+        assert not agent.lost_at_s and not master.witness.downs()
+
+    with_master(short_folder, act)
+
+
+def test_a_cut_off_node_stops_before_the_master_gives_it_up(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent()
+        wire = Wire(master.address)
+        async with running_link(agent, identity, await wire.start()) as link:
+            await until(lambda: agent.welcomes and link.connected)
+            wire.cut()
+            await until(lambda: agent.lost_at_s)
+            assert not link.holds_lease() and not master.witness.downs()
+            await until(lambda: master.witness.downs())
+            lost_at_s = next(
+                at_s for at_s, event in master.witness.seen if event in master.witness.downs()
+            )
+            assert agent.lost_at_s[0] < lost_at_s
+            wire.mend()
+            await until(lambda: len(agent.welcomes) == 2)
+            assert master.membership.node("n1").accepts_attempts and link.holds_lease()
+            assert len(agent.lost_at_s) == 1
+        await wire.stop()
+
+    with_master(short_folder, act)
+
+
+def test_a_newer_stream_of_a_node_ends_the_older(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        first, second = Agent(), Agent()
+        slow = Settings(lease_s=60.0, heartbeat_s=0.1)
+        async with running_link(first, identity, master.address, slow) as link:
+            await until(lambda: first.welcomes)
+            local = second.link(local_dialer(master.agents.connect, call_of("n1")))
+            running = asyncio.ensure_future(local.run())
+            await until(lambda: second.welcomes and link.trouble is not None)
+            assert isinstance(link.trouble, LeaseLostError)
+            assert "newer stream" in link.trouble.message
+            await end(running)
+
+    with_master(short_folder, act)
+
+
+def test_a_removed_node_is_told_and_stays_away(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent()
+        async with running_link(agent, identity, master.address) as link:
+            await until(lambda: agent.welcomes)
+            await master.driver.do(RemoveNode("kitchen"))
+            await until(lambda: agent.refusals)
+            assert isinstance(link.trouble, RefusedError)
+            assert "no longer" in link.trouble.message and "token" in link.trouble.hint
+            assert len(agent.lost_at_s) == 1 and not link.holds_lease()
+
+    with_master(short_folder, act)
+
+
+def test_a_node_of_another_version_is_refused_for_good(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent(protocol=9)
+        async with running_link(agent, identity, master.address):
+            await until(lambda: agent.refusals)
+        assert isinstance(agent.refusals[0], IncompatibleError)
+        assert "versions 9 to 9" in agent.refusals[0].message
+        assert agent.refusals[0].hint == "upgrade Perseus on the master"
+
+    with_master(short_folder, act)
+
+
+def test_a_restarted_master_takes_its_nodes_back(short_folder: Path) -> None:
+    async def whole() -> None:
+        async with running_master(short_folder) as master:
+            identity = await master.add("n1", "kitchen")
+            await master.add("n2", "attic")
+            for node_id in ("n1", "n2"):
+                dial = local_dialer(master.agents.connect, call_of(node_id))
+                gone = Agent()
+                running = asyncio.ensure_future(gone.link(dial).run())
+                await _welcomed(gone, 1)
+                await end(running)
+        async with running_master(short_folder) as master:
+            assert master.membership.node("n1").alive and master.membership.node("n2").alive
+            agent = Agent()
+            async with running_link(agent, identity, master.address):
+                await until(lambda: agent.welcomes)
+                assert agent.welcomes[0].session == 2
+                await until(lambda: master.witness.downs())
+                assert [down.name for down in master.witness.downs()] == ["attic"]
+                assert "did not come back" in master.witness.downs()[0].reason
+
+    asyncio.run(whole())
+
+
+def test_too_much_waiting_for_a_node_ends_its_stream(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "OUTBOX_MAXIMUM", 10)
+
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent()
+        async with running_link(agent, identity, master.address):
+            await until(lambda: agent.welcomes)
+            for number in range(11):
+                master.sessions.deliver(Direct("n1", discard(str(number))))
+            await until(lambda: len(agent.welcomes) == 2)
+            assert not agent.directives and not agent.lost_at_s
+
+    with_master(short_folder, act)
+
+
+def test_a_stream_that_breaks_the_rules_is_refused(short_folder: Path) -> None:
+    async def first_answer(master: Master, *messages: agent_pb2.AgentMessage) -> Any:
+        async def requests() -> Any:
+            for message in messages:
+                yield message
+
+        answers = master.agents.connect(requests(), call_of("n1"))
+        return [answer async for answer in answers]
+
+    async def act(master: Master) -> None:
+        await master.add("n1", "kitchen")
+        hello = agent_pb2.AgentMessage(hello=Agent().hello())
+        for messages in ((), (agent_pb2.AgentMessage(),), (hello, hello)):
+            with pytest.raises(Exception, match="Hello"):
+                await first_answer(master, *messages)
+        # A node that ends its stream in order leaves no error behind.
+        assert len(await first_answer(master, hello)) == 1
+        await until(lambda: not master.membership.node("n1").connected)
+
+    with_master(short_folder, act)
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from membership_harness import Agent, running_link
+from perseus.identity.files import Identity
+
+class Printer(Agent):
+    def on_welcome(self, welcome): print("welcome", welcome.session, flush=True)
+    def on_directives(self, directives): print("directives", len(directives), flush=True)
+    def on_lease_lost(self): print("lost", flush=True)
+
+async def main():
+    async with running_link(Printer(), Identity.load(Path(sys.argv[1])), sys.argv[2]):
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_an_agent_stopped_past_its_lease_stops_its_attempts_before_all_else(
+    short_folder: Path,
+) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            CHILD,
+            str(identity.folder),
+            master.address,
+            stdout=asyncio.subprocess.PIPE,
+            env=child_environment(),
+        )
+        assert child.stdout is not None
+        try:
+            assert await child.stdout.readline() == b"welcome 1\n"
+            os.kill(child.pid, signal.SIGSTOP)
+            # It lies in the child's socket when the child wakes.
+            master.sessions.deliver(Direct("n1", discard("j.0.1")))
+            await until(lambda: master.witness.downs())
+            os.kill(child.pid, signal.SIGCONT)
+            assert await child.stdout.readline() == b"lost\n"
+            assert await child.stdout.readline() == b"welcome 2\n"
+            assert master.membership.node("n1").accepts_attempts
+        finally:
+            child.kill()
+            await child.wait()
+
+    with_master(short_folder, act)

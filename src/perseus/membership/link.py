@@ -149,7 +149,7 @@ class AgentLink:
             stream = self._stream = AgentStream(link, self._clock, self._lease)
             lease_s = await self._greet(stream)
             await first_to_end(
-                stream.beat(self._settings.heartbeat_s, lease_s),
+                stream.beat(min(self._settings.heartbeat_s, lease_s / 3), lease_s),
                 stream.send(self._load),
                 self._receive(stream),
             )
