@@ -1,0 +1,1 @@
+"""What a person types and sees (floor 10); ``fast`` is where the command begins."""

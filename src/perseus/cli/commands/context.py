@@ -1,0 +1,57 @@
+"""``context``: which cluster commands speak to."""
+
+import os
+
+from perseus.cli.main import Invocation
+from perseus.client import context as contexts
+from perseus.client import store
+
+
+def ls(invocation: Invocation) -> int:
+    """A table of contexts; * marks the one in use."""
+    current = contexts.find(os.environ)
+    known = store.known(os.environ)
+    in_use = os.path.realpath(current.path) if current is not None else ""
+    if current is not None and all(os.path.realpath(one.path) != in_use for one in known):
+        known.insert(0, current)
+    if invocation.console.as_json:
+        for one in known:
+            is_current = os.path.realpath(one.path) == in_use
+            invocation.console.json(
+                {
+                    "name": one.name,
+                    "current": is_current,
+                    "cluster_id": one.cluster_id,
+                    "address": one.address,
+                    "socket": one.socket,
+                    "file": one.path,
+                }
+            )
+        return 0
+    rows = [
+        (
+            "*" if os.path.realpath(one.path) == in_use else "",
+            one.name,
+            one.cluster_id,
+            one.address or one.socket,
+            one.path,
+        )
+        for one in known
+    ]
+    invocation.console.table(("", "NAME", "CLUSTER", "ADDRESS", "FILE"), rows)
+    if not rows:
+        invocation.console.say("none; perseus init, join, login or dev up make one")
+    return 0
+
+
+def use(invocation: Invocation) -> int:
+    """Makes a context the one in use."""
+    name = invocation.options.name
+    context = store.use(name, os.environ)
+    if invocation.console.as_json:
+        invocation.console.json({"name": context.name, "file": context.path})
+    else:
+        invocation.console.say(f"context {context.name} is in use")
+    if os.environ.get("PERSEUS_CONTEXT"):
+        invocation.console.say("PERSEUS_CONTEXT is set and goes before it: unset PERSEUS_CONTEXT")
+    return 0

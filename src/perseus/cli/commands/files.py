@@ -1,0 +1,318 @@
+"""``fs``: the filestore from the shell."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from perseus.cli import units
+from perseus.cli.console import Progress
+from perseus.cli.fast import load_site
+from perseus.cli.foreground import write
+from perseus.cli.main import Invocation
+from perseus.client.files import Files
+from perseus.client.messages import FileInfo
+from perseus.errors import InvalidError, NotFoundError, PerseusError
+
+TAIL_BLOCK_BYTES = 64 << 10
+TREE_MAXIMUM = 1_000_000
+
+
+def _files(invocation: Invocation) -> Files:
+    # Big files go by gRPC, which lies in site-packages.
+    load_site()
+    return invocation.cluster.fs
+
+
+def put(invocation: Invocation) -> int:
+    """Local files into the filestore."""
+    options = invocation.options
+    files = _files(invocation)
+    target = options.target
+    is_folder = target.endswith("/") or len(options.source) > 1
+    if not is_folder and options.source != ["-"]:
+        is_folder = _is_directory(files, target)
+    for source in options.source:
+        path = f"{target.rstrip('/')}/{_base_name(source)}" if is_folder else target
+        for local, remote in _local_tree(source, path, options.recursive):
+            _put(invocation, files, local, remote)
+    return 0
+
+
+def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
+    options = invocation.options
+    if local != "-" and os.path.isdir(local):
+        files.mkdir(remote, parents=True)
+        return
+    bar = Progress(invocation.console, _base_name(local))
+    source: Any = sys.stdin.buffer if local == "-" else local
+    try:
+        info = files.put(
+            source,
+            remote,
+            replace=not options.no_replace,
+            parents=options.parents or options.recursive,
+            replicas=options.replicas,
+            progress=bar,
+        )
+    finally:
+        bar.end()
+    if invocation.console.as_json:
+        invocation.console.json(info)
+
+
+def _local_tree(source: str, target: str, recursive: bool) -> Iterator[tuple[str, str]]:
+    if source == "-" or not os.path.isdir(source):
+        yield source, target
+        return
+    if not recursive:
+        raise InvalidError(f"{source} is a folder", hint=f"perseus fs put -r {source} {target}")
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        below = os.path.relpath(folder, source)
+        base = target if below == "." else f"{target}/{below}"
+        yield folder, base
+        for name in sorted(names):
+            yield os.path.join(folder, name), f"{base}/{name}"
+
+
+def get(invocation: Invocation) -> int:
+    """A file, or with -r a folder, out of the filestore."""
+    options = invocation.options
+    files = _files(invocation)
+    if options.target == "-":
+        for piece in files.cat(options.source):
+            write(1, piece)
+        return 0
+    target = options.target or _base_name(options.source)
+    if os.path.isdir(target) and options.target:
+        target = os.path.join(target, _base_name(options.source))
+    info = files.stat(options.source)
+    if not info.is_directory:
+        _get(invocation, files, options.source, target)
+        return 0
+    if not options.recursive:
+        raise InvalidError(
+            f"{options.source} is a folder", hint=f"perseus fs get -r {options.source} {target}"
+        )
+    for entry, local in _remote_tree(files, options.source.rstrip("/"), target):
+        if entry is None:
+            Path(local).mkdir(parents=True, exist_ok=True)
+        else:
+            _get(invocation, files, entry, local)
+    return 0
+
+
+def _get(invocation: Invocation, files: Files, path: str, target: str) -> None:
+    bar = Progress(invocation.console, _base_name(path))
+    try:
+        size = files.get(path, target, progress=bar)
+    finally:
+        bar.end()
+    if invocation.console.as_json:
+        invocation.console.json({"path": path, "local": target, "size_bytes": size})
+
+
+def _remote_tree(files: Files, root: str, target: str) -> Iterator[tuple[str | None, str]]:
+    """(path, local name) of each file below; (None, local name) of each folder first."""
+    waiting = [(root, target)]
+    for _ in range(TREE_MAXIMUM):
+        if not waiting:
+            return
+        folder, local = waiting.pop()
+        yield None, local
+        for entry in files.iterate(folder or "/"):
+            pair = (f"{folder}/{entry.name}", os.path.join(local, entry.name))
+            if entry.is_directory:
+                waiting.append(pair)
+            else:
+                yield pair
+    raise InvalidError(f"{root} has more than {TREE_MAXIMUM} folders")
+
+
+def cat(invocation: Invocation) -> int:
+    """Files to stdout, one after the other."""
+    files = _files(invocation)
+    for path in invocation.options.path:
+        for piece in files.cat(path):
+            write(1, piece)
+    return 0
+
+
+def tail(invocation: Invocation) -> int:
+    """The end of a file; with -f what is appended as well."""
+    options = invocation.options
+    files = _files(invocation)
+    size = files.stat(options.path).size_bytes
+    if options.bytes is not None:
+        offset = max(size - units.parse_size_bytes(options.bytes, "--bytes"), 0)
+    else:
+        offset = _line_offset(files, options.path, size, options.lines)
+    if offset < size or options.follow:
+        for piece in files.cat(options.path, offset=offset, follow=options.follow):
+            write(1, piece)
+    return 0
+
+
+def _line_offset(files: Files, path: str, size: int, lines: int) -> int:
+    """Where the last ``lines`` lines begin; reads backwards, a block at a time."""
+    if lines <= 0:
+        return size
+    end, seen = size, 0
+    while end > 0:
+        start = max(end - TAIL_BLOCK_BYTES, 0)
+        block = b"".join(files.cat(path, offset=start, length=end - start))
+        position = len(block)
+        while (position := block.rfind(b"\n", 0, position)) >= 0:
+            # The file's very last newline ends its last line.
+            seen += start + position + 1 < size
+            if seen == lines:
+                return start + position + 1
+        end = start
+    return 0
+
+
+def append(invocation: Invocation) -> int:
+    """Stdin or local files to the end of a file."""
+    options = invocation.options
+    files = _files(invocation)
+    info: FileInfo | None = None
+    for source in options.source or ["-"]:
+        opened: BinaryIO = sys.stdin.buffer if source == "-" else _open_local(source)
+        with opened:
+            pieces = iter(lambda opened=opened: opened.read(1 << 20), b"")  # type: ignore[misc]
+            info = files.write_stream(options.path, pieces, append=True, parents=options.parents)
+    if invocation.console.as_json and info is not None:
+        invocation.console.json(info)
+    return 0
+
+
+def _open_local(source: str) -> BinaryIO:
+    try:
+        return open(source, "rb")
+    except OSError as error:
+        raise NotFoundError(f"{source} cannot be read: {error.strerror}") from None
+
+
+def ls(invocation: Invocation) -> int:
+    """Entries of folders."""
+    options = invocation.options
+    for path in options.path:
+        if len(options.path) > 1 and not invocation.console.as_json:
+            invocation.console.line(f"{path}:")
+        entries = list(invocation.cluster.fs.iterate(path))
+        if invocation.console.as_json:
+            for entry in entries:
+                invocation.console.json(entry)
+        elif options.long:
+            heads = ("SIZE", "REPLICAS", "MODIFIED", "OWNER", "NAME")
+            invocation.console.table(heads, [_long(entry) for entry in entries])
+        else:
+            for entry in entries:
+                invocation.console.line(_shown_name(entry))
+    return 0
+
+
+def _shown_name(entry: FileInfo) -> str:
+    return entry.name + ("/" if entry.is_directory else "")
+
+
+def _long(entry: FileInfo) -> tuple[object, ...]:
+    modified = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified_at_s))
+    if entry.is_directory:
+        return "-", "-", modified, entry.owner, _shown_name(entry)
+    replicas = str(entry.replicas) if entry.chunks else "-"
+    if entry.live_replicas < entry.replicas and entry.chunks:
+        replicas = f"{entry.live_replicas}/{entry.replicas}"
+    return units.format_size(entry.size_bytes), replicas, modified, entry.owner, _shown_name(entry)
+
+
+def stat(invocation: Invocation) -> int:
+    """All about paths."""
+    from perseus.client.messages import encode
+
+    for path in invocation.options.path:
+        info = invocation.cluster.fs.stat(path)
+        if invocation.console.as_json:
+            invocation.console.json(info)
+            continue
+        for name, value in encode(info).items():
+            if name != "has_checksum" and (name != "checksum" or info.has_checksum):
+                invocation.console.line(f"{name + ':':<16}{_stat_value(name, value)}")
+    return 0
+
+
+def _stat_value(name: str, value: Any) -> str:
+    if name.endswith("_at_s"):
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
+    if name == "checksum":
+        return f"{value:08x} (CRC32C)"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def rm(invocation: Invocation) -> int:
+    """Removes paths."""
+    options = invocation.options
+    for path in options.path:
+        try:
+            removed = invocation.cluster.fs.rm(path, recursive=options.recursive)
+        except NotFoundError:
+            if not options.force:
+                raise
+            removed = 0
+        if invocation.console.as_json:
+            invocation.console.json({"path": path, "removed": removed})
+    return 0
+
+
+def mv(invocation: Invocation) -> int:
+    """Renames; into a folder when the target is one."""
+    options = invocation.options
+    target = options.target
+    files = invocation.cluster.fs
+    if target.endswith("/") or _is_directory(files, target):
+        target = f"{target.rstrip('/')}/{_base_name(options.source)}"
+    info = files.mv(options.source, target, replace=options.replace)
+    if invocation.console.as_json:
+        invocation.console.json(info)
+    return 0
+
+
+def mkdir(invocation: Invocation) -> int:
+    """Makes folders."""
+    for path in invocation.options.path:
+        info = invocation.cluster.fs.mkdir(path, parents=invocation.options.parents)
+        if invocation.console.as_json:
+            invocation.console.json(info)
+    return 0
+
+
+def df(invocation: Invocation) -> int:
+    """Room and use."""
+    use = invocation.cluster.fs.df(invocation.options.path)
+    if invocation.console.as_json:
+        invocation.console.json(use)
+        return 0
+    heads = ("PATH", "FILES", "FOLDERS", "SIZE", "ON DISK", "FREE", "CAPACITY", "CHUNKS")
+    sizes = [use.size_bytes, use.replica_bytes, use.free_bytes, use.capacity_bytes]
+    row = [invocation.options.path, use.files, use.directories, *map(units.format_size, sizes)]
+    invocation.console.table(heads, [[*row, use.chunks]])
+    if use.chunks_lost or use.chunks_under_replicated:
+        invocation.console.say(
+            f"{use.chunks_under_replicated} chunks have too few replicas, "
+            f"{use.chunks_lost} have none: perseus doctor"
+        )
+    return 0
+
+
+def _is_directory(files: Files, path: str) -> bool:
+    try:
+        return files.stat(path).is_directory
+    except PerseusError:
+        return False
+
+
+def _base_name(path: str) -> str:
+    return "stdin" if path == "-" else path.rstrip("/").rpartition("/")[2] or "root"

@@ -1,0 +1,40 @@
+"""``version`` and ``help``."""
+
+import perseus
+from perseus.cli import parser
+from perseus.cli.main import Invocation
+from perseus.errors import InvalidError, PerseusError
+from perseus.settings import PROTOCOL_MAXIMUM, PROTOCOL_MINIMUM
+
+
+def version(invocation: Invocation) -> int:
+    """Of this program, and of the cluster where one answers."""
+    cluster = ""
+    try:
+        context = invocation.context(may_start=False)
+        if context is not None:
+            cluster = invocation.cluster.info().version
+    except PerseusError:
+        pass
+    if invocation.console.as_json:
+        protocol = [PROTOCOL_MINIMUM, PROTOCOL_MAXIMUM]
+        invocation.console.json(
+            {"version": perseus.__version__, "protocol": protocol, "cluster_version": cluster}
+        )
+        return 0
+    invocation.console.line(f"perseus {perseus.__version__}")
+    if cluster:
+        invocation.console.say(f"the cluster runs {cluster}")
+    return 0
+
+
+def show_help(invocation: Invocation) -> int:
+    """The help of a command."""
+    node = parser.build_parser()
+    for word in invocation.options.topic:
+        choices = parser.children(node)
+        if word not in choices:
+            raise InvalidError(f"there is no command {word!r}", hint="perseus help")
+        node = choices[word]  # type: ignore[assignment]
+    invocation.console.line(node.format_help().rstrip())
+    return 0

@@ -1,0 +1,140 @@
+"""``ps``, ``logs``, ``wait``, ``kill``, ``attach``, ``retry``, ``why``."""
+
+import time
+from typing import Any
+
+from perseus.cli import units
+from perseus.cli.commands.work import show_events
+from perseus.cli.foreground import EXIT_PIPE, Foreground, write
+from perseus.cli.main import Invocation
+from perseus.client.jobs import open_events
+from perseus.client.messages import FollowEvent, JobInfo, decode
+from perseus.errors import DeadlineError
+
+EXIT_TIME_LIMIT = 124
+
+
+def ps(invocation: Invocation) -> int:
+    """A table of jobs, newest first."""
+    options = invocation.options
+    jobs = invocation.cluster.jobs(active=options.active, limit=options.limit)
+    if invocation.console.as_json:
+        for job in jobs:
+            invocation.console.json(job)
+        return 0
+    heads = ("JOB", "NAME", "STATE", "TASKS", "EXIT", "USER", "AGE", "TIME")
+    invocation.console.table(heads, [_row(job) for job in jobs])
+    return 0
+
+
+def _row(job: JobInfo) -> tuple[Any, ...]:
+    now_s = time.time()
+    end_s = job.ended_at_s or now_s
+    done = sum(job.task_counts.get(state, 0) for state in ("finished",))
+    tasks = f"{done}/{job.count}" if job.count > 1 else "1"
+    return (
+        job.job_id,
+        job.name[:40],
+        job.state,
+        tasks,
+        job.exit_code if job.has_ended else "-",
+        job.user,
+        units.format_duration(now_s - job.submitted_at_s),
+        units.format_duration(end_s - job.submitted_at_s),
+    )
+
+
+def logs(invocation: Invocation) -> int:
+    """The output from the first byte; with -f until the end."""
+    options = invocation.options
+    job_id = invocation.cluster.job(options.job).job_id
+    both = options.stdout == options.stderr
+    stream = open_events(
+        invocation.cluster.transport,
+        job_id,
+        options.task,
+        both or options.stdout,
+        both or options.stderr,
+        options.follow,
+    )
+    if invocation.console.as_json:
+        show_events(invocation, stream)
+        return 0
+    try:
+        for message in stream:
+            event = decode(FollowEvent, message)
+            # `logs --stderr` shows what was on stderr, on stdout, so that it can be piped.
+            write(1, event.stdout)
+            write(2 if both else 1, event.stderr)
+            if event.message:
+                invocation.console.say(event.message)
+    except BrokenPipeError:
+        return EXIT_PIPE
+    finally:
+        stream.close()
+    return 0
+
+
+def wait(invocation: Invocation) -> int:
+    """Waits; the exit code is the job's, 124 when --timeout passed."""
+    timeout = invocation.options.timeout
+    timeout_s = None if timeout is None else units.parse_duration_s(timeout, "--timeout")
+    try:
+        job = invocation.cluster.job(invocation.options.job).wait(timeout_s)
+    except DeadlineError as error:
+        invocation.console.say(str(error))
+        return EXIT_TIME_LIMIT
+    if invocation.console.as_json:
+        invocation.console.json(job)
+    return job.exit_code
+
+
+def kill(invocation: Invocation) -> int:
+    """Signals each job."""
+    for name in invocation.options.job:
+        job = invocation.cluster.job(name)
+        count = job.kill(invocation.options.signal)
+        if invocation.console.as_json:
+            invocation.console.json({"job_id": job.job_id, "tasks": count})
+        else:
+            invocation.console.say(f"job {job.job_id}: signal sent to {count} running tasks")
+    return 0
+
+
+def attach(invocation: Invocation) -> int:
+    """Follows a job in the foreground; leaving does not end it."""
+    job = invocation.cluster.job(invocation.options.job)
+    stream = open_events(invocation.cluster.transport, job.job_id, None, True, True, True)
+    if invocation.console.as_json:
+        return show_events(invocation, stream)
+
+    def send_signal(job_id: str, number: int) -> None:
+        request = {"job_id": job_id, "signal": number}
+        invocation.cluster.transport.call("Jobs/Kill", request)
+
+    foreground = Foreground(send_signal, quiet=invocation.console.quiet, cancels=False)
+    foreground.job_id = job.job_id
+    foreground.catch_signals()
+    return foreground.run(iter(stream), invocation.cluster.context)
+
+
+def retry(invocation: Invocation) -> int:
+    """Runs once more what did not finish well; prints the job's id."""
+    job = invocation.cluster.job(invocation.options.job).retry()
+    if invocation.console.as_json:
+        invocation.console.json(job)
+    else:
+        invocation.console.line(job.job_id)
+    return 0
+
+
+def why(invocation: Invocation) -> int:
+    """Sentences about a job."""
+    job = invocation.cluster.job(invocation.options.job)
+    sentences = job.why()
+    if invocation.console.as_json:
+        invocation.console.json({"job_id": job.job_id, "sentences": sentences})
+        return 0
+    for sentence in sentences:
+        invocation.console.line(sentence)
+    return 0

@@ -1,0 +1,91 @@
+"""``nodes`` and what changes them."""
+
+from perseus.cli import runspec, units
+from perseus.cli.main import Invocation
+from perseus.client.messages import NodeInfo
+from perseus.errors import InvalidError
+
+HEADS = ("NAME", "ADDRESS", "STATE", "CPU", "MEMORY", "DISK", "LOAD", "TASKS", "VERSION")
+
+
+def ls(invocation: Invocation) -> int:
+    """A table of the nodes."""
+    nodes = sorted(invocation.cluster.nodes(), key=lambda node: node.name)
+    if invocation.console.as_json:
+        for node in nodes:
+            invocation.console.json(node)
+        return 0
+    invocation.console.table(HEADS, [_row(node) for node in nodes])
+    return 0
+
+
+def _row(node: NodeInfo) -> tuple[object, ...]:
+    resources, load = node.capacity.resources, node.load
+    free = load.memory_available_bytes
+    return (
+        node.name + ("*" if node.is_master else ""),
+        node.address or "-",
+        node.state,
+        f"{resources.cpu:g}",
+        f"{units.format_size(free)}/{units.format_size(resources.memory_bytes)}",
+        f"{units.format_size(load.disk_free_bytes)}/{units.format_size(resources.disk_bytes)}",
+        f"{load.cpu:.0%}",
+        node.tasks,
+        node.version or "-",
+    )
+
+
+def drain(invocation: Invocation) -> int:
+    """No new tasks for these nodes."""
+    return _set_draining(invocation, True)
+
+
+def undrain(invocation: Invocation) -> int:
+    """Tasks for these nodes again."""
+    return _set_draining(invocation, False)
+
+
+def _set_draining(invocation: Invocation, draining: bool) -> int:
+    for name in invocation.options.node:
+        _show(invocation, invocation.cluster.update_node(name, draining=draining))
+    return 0
+
+
+def label(invocation: Invocation) -> int:
+    """Sets labels; an empty value takes one away."""
+    labels = dict(_label(word) for word in invocation.options.label)
+    _show(invocation, invocation.cluster.update_node(invocation.options.node, labels=labels))
+    return 0
+
+
+def _label(word: str) -> tuple[str, str]:
+    if word.endswith("=") and word != "=":
+        return word[:-1], ""
+    return runspec.pair(word, "label")
+
+
+def rm(invocation: Invocation) -> int:
+    """The nodes leave for good."""
+    for name in invocation.options.node:
+        invocation.cluster.remove_node(name, force=invocation.options.force)
+        if invocation.console.as_json:
+            invocation.console.json({"removed": name})
+        else:
+            invocation.console.say(f"node {name} is out of the cluster")
+    return 0
+
+
+def _show(invocation: Invocation, node: NodeInfo) -> None:
+    if invocation.console.as_json:
+        invocation.console.json(node)
+        return
+    labels = " ".join(f"{key}={value}" for key, value in sorted(node.labels.items()))
+    invocation.console.say(f"node {node.name} is {node.state}  {labels}".rstrip())
+
+
+def parse_labels(words: list[str]) -> dict[str, str]:
+    """``--label NAME=VALUE`` of a new node."""
+    labels = dict(runspec.pair(word, "--label") for word in words)
+    if len(labels) < len(words):
+        raise InvalidError("a label is given twice")
+    return labels

@@ -1,0 +1,248 @@
+"""``init``, ``join``, ``start``, ``stop``, ``login`` and tokens."""
+
+import getpass
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from perseus.cli import runspec, units
+from perseus.cli.commands.nodes import parse_labels
+from perseus.cli.fast import load_site
+from perseus.cli.main import Invocation
+from perseus.client import context as contexts
+from perseus.client.context import Context, exists
+from perseus.client.store import install
+from perseus.errors import NotFoundError
+
+
+def init(invocation: Invocation) -> int:
+    """The first node of a new cluster."""
+    load_site()
+    from perseus.daemon import config, embedded, lifecycle, setup
+
+    options = invocation.options
+    data = _data_folder(options.data)
+    made = setup.initialise(
+        data,
+        options.listen,
+        options.name or embedded.node_name(),
+        settings=_settings(invocation),
+        labels=parse_labels(options.label),
+        advertise=options.advertise,
+    )
+    install(contexts.load(str(config.Paths(data).context)), os.environ)
+    if options.no_start:
+        invocation.console.say(f"made; start it with: perseus start --data {data}")
+        return _tell_made(invocation, made, data, None)
+    lifecycle.start(data)
+    token, address = setup.create_token(data)
+    return _tell_made(invocation, made, data, f"perseus join {address} --token {token}")
+
+
+def _tell_made(invocation: Invocation, made: Any, data: Path, command: str | None) -> int:
+    console = invocation.console
+    if console.as_json:
+        console.json(
+            {
+                "cluster_id": made.cluster_id,
+                "node_name": made.node_name,
+                "address": made.advertise,
+                "data": str(data),
+                "join_command": command or "",
+            }
+        )
+        return 0
+    console.say(f"node {made.node_name} of cluster {made.cluster_id}, at {made.advertise}")
+    if command is not None:
+        console.say("on each other machine, within the hour (one token for each machine):")
+        console.line(command)
+        console.say("for the next: perseus token create")
+    return 0
+
+
+def join(invocation: Invocation) -> int:
+    """One more node of a cluster."""
+    load_site()
+    from perseus.daemon import embedded, lifecycle, setup
+
+    options = invocation.options
+    data = _data_folder(options.data)
+    made = setup.join(
+        options.address,
+        options.token,
+        data,
+        options.listen,
+        options.name or embedded.node_name(),
+        settings=_settings(invocation),
+        labels=parse_labels(options.label),
+        advertise=options.advertise,
+    )
+    if not options.no_start:
+        lifecycle.start(data)
+    return _tell_made(invocation, made, data, None)
+
+
+def start(invocation: Invocation) -> int:
+    """Starts the daemon of a node."""
+    load_site()
+    from perseus.daemon import lifecycle
+
+    data = _existing_data(invocation.options.data)
+    if invocation.options.foreground:
+        command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
+        os.execve(command[0], command, _daemon_environment())
+    pid = lifecycle.start(data)
+    if invocation.console.as_json:
+        invocation.console.json({"data": str(data), "pid": pid})
+    else:
+        invocation.console.say(f"the daemon of {data} runs (process {pid})")
+    return 0
+
+
+def _daemon_environment() -> dict[str, str]:
+    import perseus
+
+    source = str(Path(perseus.__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{source}:{inherited}" if inherited else source}
+
+
+def stop(invocation: Invocation) -> int:
+    """Stops the daemon of a node."""
+    load_site()
+    from perseus.daemon import lifecycle
+
+    data = _existing_data(invocation.options.data)
+    ran = lifecycle.stop(data)
+    if invocation.console.as_json:
+        invocation.console.json({"data": str(data), "ran": ran})
+    else:
+        invocation.console.say(f"the daemon of {data} " + ("is stopped" if ran else "did not run"))
+    return 0
+
+
+def _data_folder(given: str | None) -> Path:
+    """Where a new node keeps its data: root's in /var/lib, others' in their own folder."""
+    if given:
+        return Path(given).resolve()
+    if os.geteuid() == 0:
+        return Path(contexts.SYSTEM_DATA)
+    return Path(contexts.data_base(os.environ)) / "node"
+
+
+def _existing_data(given: str | None) -> Path:
+    if given:
+        return Path(given).resolve()
+    candidates = contexts.node_folders(os.environ)
+    candidates.append(contexts.data_base(os.environ) + "/embedded")
+    for data in candidates:
+        if exists(data + "/cluster.json"):
+            return Path(data)
+    raise NotFoundError(
+        "there is no node on this machine", hint="say where it is with --data, or: perseus init"
+    )
+
+
+def _settings(invocation: Invocation) -> dict[str, str]:
+    return {
+        **{key: str(value) for key, value in invocation.configuration.daemon_settings().items()},
+        **parse_settings(invocation.options.set),
+    }
+
+
+def parse_settings(words: list[str]) -> dict[str, str]:
+    """``--set NAME=VALUE`` words."""
+    return dict(runspec.pair(word, "--set") for word in words)
+
+
+def login(invocation: Invocation) -> int:
+    """Makes this machine a client of a cluster."""
+    load_site()
+    from perseus.identity.files import new_key_and_request
+    from perseus.rpc.tls_client import bootstrap
+
+    options = invocation.options
+    name = options.name or f"{getpass.getuser()}@{socket.gethostname()}"
+    key_pem, request_pem = new_key_and_request(name)
+    connection, parts = bootstrap(options.address, options.token)
+    with connection:
+        answer = connection.call(
+            "Cluster.Login",
+            {
+                "token": parts.secret,
+                "name": name,
+                "certificate_request_pem": _text(request_pem),
+                "time_s": time.time(),
+            },
+        )
+    context = Context(
+        name=options.save_as or answer["cluster_id"],
+        cluster_id=answer["cluster_id"],
+        address=options.address,
+        ca_pem=answer["ca_pem"],
+        certificate_pem=answer["certificate_pem"],
+        key_pem=_text(key_pem),
+    )
+    path = install(context, os.environ, use=True)
+    role = answer.get("role", "").removeprefix("ROLE_").lower()
+    if invocation.console.as_json:
+        invocation.console.json({"context": context.name, "file": path, "role": role})
+    else:
+        invocation.console.say(
+            f"logged in as {answer.get('name', name)} ({role}); context {context.name} is in use"
+        )
+    return 0
+
+
+def _text(pem: bytes | str) -> str:
+    return pem if isinstance(pem, str) else pem.decode()
+
+
+def token_create(invocation: Invocation) -> int:
+    """Prints a token, and what to type with it."""
+    options = invocation.options
+    ttl_s = units.parse_duration_s(options.ttl, "--ttl") if options.ttl else 0.0
+    made = invocation.cluster.create_token(options.role, ttl_s)
+    if invocation.console.as_json:
+        invocation.console.json(made)
+        return 0
+    verb = "join" if options.role == "node" else "login"
+    left = units.format_duration(made.expires_at_s - time.time())
+    invocation.console.say(f"works once, for {left}, with:")
+    invocation.console.say(f"  perseus {verb} {made.master_address} --token {made.token}")
+    invocation.console.line(made.token)
+    return 0
+
+
+def token_ls(invocation: Invocation) -> int:
+    """A table of tokens."""
+    tokens = invocation.cluster.tokens()
+    if invocation.console.as_json:
+        for token in tokens:
+            invocation.console.json(token)
+        return 0
+    rows = [
+        (token.token_id, token.role, token.used_by or "-", _left(token.expires_at_s))
+        for token in tokens
+    ]
+    invocation.console.table(("TOKEN", "ROLE", "USED BY", "EXPIRES IN"), rows)
+    return 0
+
+
+def _left(expires_at_s: float) -> str:
+    left_s = expires_at_s - time.time()
+    return units.format_duration(left_s) if left_s > 0 else "over"
+
+
+def token_revoke(invocation: Invocation) -> int:
+    """Tokens that can no longer be used."""
+    for token_id in invocation.options.token:
+        # The whole token is as good as its id.
+        parts = token_id.split(".")
+        invocation.cluster.revoke_token(parts[1] if len(parts) == 4 else token_id)
+        if invocation.console.as_json:
+            invocation.console.json({"revoked": token_id})
+    return 0

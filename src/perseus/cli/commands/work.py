@@ -1,0 +1,102 @@
+"""``run`` and ``submit``: what the fast path leaves over."""
+
+import sys
+from typing import Any
+
+from perseus.cli import runspec
+from perseus.cli.foreground import EXIT_PIPE, Foreground
+from perseus.cli.main import Invocation
+from perseus.cli.stdin import give
+from perseus.client.spec import new_request_id
+from perseus.errors import InvalidError
+
+
+def run(invocation: Invocation) -> int:
+    """Runs in the foreground; the exit code is the task's."""
+    request = _request(invocation)
+    if invocation.options.detach:
+        return _submit(invocation, request)
+    foreground = _foreground(invocation)
+    foreground.catch_signals()
+    feed = None
+    try:
+        context = invocation.cluster.context
+        if not request["spec"].get("stdin_path"):
+            feed = give(context, request, foreground)
+        stream = invocation.cluster.transport.stream("Jobs/Run", {"submit": request})
+        if invocation.console.as_json:
+            return show_events(invocation, stream)
+        return foreground.run(iter(stream), context)
+    finally:
+        if feed is not None:
+            feed.end()
+
+
+def submit(invocation: Invocation) -> int:
+    """Submits; prints the job's id alone."""
+    return _submit(invocation, _request(invocation))
+
+
+def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
+    if not request["spec"].get("stdin_path"):
+        feed = give(invocation.cluster.context, request, _foreground(invocation))
+        if feed is not None:
+            # Nobody will be there to send the rest, so all of it goes first.
+            feed.wait()
+    job_id = invocation.cluster.transport.call("Jobs/Submit", request)["job_id"]
+    if invocation.console.as_json:
+        invocation.console.json({"job_id": job_id})
+    else:
+        invocation.console.line(job_id)
+    return 0
+
+
+def _foreground(invocation: Invocation) -> Foreground:
+    def send_signal(job_id: str, number: int) -> None:
+        request = {"job_id": job_id, "signal": number}
+        invocation.cluster.transport.call("Jobs/Kill", request)
+
+    return Foreground(send_signal, quiet=invocation.console.quiet)
+
+
+def show_events(invocation: Invocation, stream: Any) -> int:
+    """Every event as a line of JSON; the exit code of the last."""
+    from perseus.client.messages import FollowEvent, decode, encode
+
+    code = 125
+    try:
+        for message in stream:
+            event = decode(FollowEvent, message)
+            plain = {key: value for key, value in encode(event).items() if value not in ("", None)}
+            invocation.console.json(plain)
+            if event.ending is not None:
+                code = event.ending.exit_code
+    except BrokenPipeError:
+        return EXIT_PIPE
+    finally:
+        stream.close()
+    return code
+
+
+def _request(invocation: Invocation) -> dict[str, Any]:
+    values = runspec.RunOptions()
+    options = vars(invocation.options)
+    for dest, how, _, _ in runspec.FLAGS.values():
+        given = options.get(dest)
+        if given is None or given is False:
+            given = invocation.configuration.run_default(dest, how == "list")
+        if given is not None:
+            values.values[dest] = given
+    argv = list(options["argv"])
+    values.argv = argv[1:] if argv[:1] == ["--"] else argv
+    if not values.argv:
+        raise InvalidError(
+            "no command was given", hint=f"perseus {invocation.options.command} -- CMD ARGS"
+        )
+    if values.argv[0].startswith("-") and argv[:1] != ["--"]:
+        raise InvalidError(
+            f"there is no flag {values.argv[0]}",
+            hint=f"perseus {invocation.options.command} --help; the command comes after --",
+        )
+    sys.stdout.flush()
+    return runspec.submit_request(values, new_request_id())

@@ -1,0 +1,131 @@
+"""What commands say: results to stdout, everything else to stderr.
+
+Colour and progress bars only on a terminal, and no colour with ``NO_COLOR``.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+PROGRESS_INTERVAL_S = 0.1
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+_STATE_COLOURS = {
+    "running": "green",
+    "alive": "green",
+    "failed": "red",
+    "lost": "red",
+    "error": "red",
+    "draining": "yellow",
+    "warning": "yellow",
+    "cancelled": "yellow",
+    "pending": "dim",
+    "leased": "dim",
+    "joined": "dim",
+    "stopped": "red",
+    "paused": "yellow",
+}
+
+
+class Console:
+    """One command's way to speak."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+
+    def line(self, text: str = "") -> None:
+        """A line of the result."""
+        sys.stdout.write(text + "\n")
+
+    def json(self, value: Any) -> None:
+        """A value as one line of JSON; streams flush each."""
+        import json
+
+        from perseus.client.messages import encode
+
+        sys.stdout.write(json.dumps(encode(value), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """A message for the person, on stderr; nothing with -q."""
+        if not self.quiet:
+            sys.stderr.write(f"perseus: {text}\n")
+            sys.stderr.flush()
+
+    def table(self, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Columns, aligned; numbers of a column that has only those to the right."""
+        lines = [[str(cell) for cell in row] for row in rows]
+        widths = [max(len(line[i]) for line in [list(heads), *lines]) for i in range(len(heads))]
+        right = [
+            bool(lines) and all(_is_amount(line[i]) for line in lines) for i in range(len(heads))
+        ]
+        if not self.quiet:
+            self.line(self.colour(_row(list(heads), widths, right), "bold"))
+        for line in lines:
+            self.line(self._coloured_row(line, widths, right))
+
+    def _coloured_row(self, line: list[str], widths: list[int], right: list[bool]) -> str:
+        text = _row(line, widths, right)
+        for cell in line:
+            if cell in _STATE_COLOURS:
+                return text.replace(cell, self.colour(cell, _STATE_COLOURS[cell]), 1)
+        return text
+
+    def colour(self, text: str, name: str, stream: Any = None) -> str:
+        """``text`` in a colour where that is wanted and seen."""
+        stream = sys.stdout if stream is None else stream
+        if "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not stream.isatty():
+            return text
+        return f"\033[{_COLOURS[name]}m{text}\033[0m"
+
+
+class Progress:
+    """A bar on stderr for one file; nothing where stderr is no terminal."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._name = name
+        self._shown = not (console.quiet or console.as_json) and sys.stderr.isatty()
+        self._began_s = time.monotonic()
+        self._last_s = 0.0
+
+    def __call__(self, done_bytes: int, total_bytes: int) -> None:
+        """Shows how far it is; ``total_bytes`` 0 when that is not known."""
+        now_s = time.monotonic()
+        if not self._shown or (now_s - self._last_s < PROGRESS_INTERVAL_S):
+            return
+        self._last_s = now_s
+        sys.stderr.write("\r\033[K" + self.text(done_bytes, total_bytes, now_s - self._began_s))
+        sys.stderr.flush()
+
+    def text(self, done_bytes: int, total_bytes: int, elapsed_s: float) -> str:
+        """The bar as it is shown."""
+        from perseus.cli.units import format_duration, format_size
+
+        speed = done_bytes / elapsed_s if elapsed_s > 0 else 0.0
+        ending = f"{format_size(done_bytes)}  {format_size(speed)}/s"
+        if not total_bytes:
+            return f"{self._name}  {ending}"
+        share = min(done_bytes / total_bytes, 1.0)
+        bar = "#" * int(share * 24)
+        left_s = (total_bytes - done_bytes) / speed if speed else 0.0
+        return f"{self._name}  [{bar:<24}] {share:4.0%}  {ending}  {format_duration(left_s)}"
+
+    def end(self) -> None:
+        """Takes the bar away."""
+        if self._shown and self._last_s:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def _row(cells: list[str], widths: list[int], right: list[bool]) -> str:
+    padded = [
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _is_amount(text: str) -> bool:
+    return text in ("", "-") or text[:1].isdigit()

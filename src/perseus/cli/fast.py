@@ -1,0 +1,172 @@
+"""Where the ``perseus`` command begins: ``run`` with the least that Python can load.
+
+A warm ``perseus run true`` is mostly Python's own start, so the launcher starts
+it without ``site``, and this module does the common form of ``run`` with a
+handful of C modules: parse by hand, one request on the daemon's Unix socket,
+bytes to the descriptors. Whatever is unusual (another command, help, a far
+cluster, settings files) goes to ``perseus.cli.main``, after ``site`` was loaded
+as in a usual start. ``tests/unit/test_cli_fast.py`` keeps heavy imports out.
+"""
+
+import os
+import sys
+
+from perseus.errors import PerseusError, UnavailableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perseus.cli.runspec import RunOptions
+    from perseus.client.context import Context
+
+EXIT_INTERRUPTED = 130
+
+
+def start(arguments: "Sequence[str]") -> None:
+    """The launcher's entry: runs and ends the process without Python's slow farewell."""
+    code = 125
+    try:
+        code = main(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = 141
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    os._exit(code)
+
+
+def main(arguments: "Sequence[str]") -> int:
+    """Runs one command; its exit code."""
+    if arguments and arguments[0] == "run":
+        code = _run(arguments[1:])
+        if code is not None:
+            return code
+    load_site()
+    from perseus.cli.main import main as full_main
+
+    return full_main(list(arguments))
+
+
+def load_site() -> None:
+    """Makes installed packages importable when Python was started without ``site``."""
+    if "site" in sys.modules:
+        return
+    import site
+
+    site.main()
+
+
+def _run(arguments: "Sequence[str]") -> int | None:
+    """The fast path; None when it is not for it (nothing was done then)."""
+    from perseus.cli import runspec
+
+    options = runspec.parse(arguments)
+    if options is None or options.get("detach") or has_settings():
+        return None
+    from perseus.client import context as contexts
+
+    try:
+        context = contexts.find()
+        if context is None or not context.socket:
+            return None
+        if contexts.is_embedded(context) and not answers(context.socket):
+            return None
+        return _run_here(options, context)
+    except PerseusError as error:
+        return fail(error)
+
+
+def _run_here(options: "RunOptions", context: "Context") -> int:
+    from perseus.cli import runspec
+    from perseus.cli.foreground import Foreground
+    from perseus.client.spec import new_request_id
+    from perseus.rpc.http_client import UnixConnection
+
+    def send_signal(job_id: str, number: int) -> None:
+        # A connection of its own: the job's is busy with its output.
+        with UnixConnection(context.socket) as connection:
+            connection.call("Jobs.Kill", {"job_id": job_id, "signal": number})
+
+    request = runspec.submit_request(options, new_request_id())
+    foreground = Foreground(send_signal)
+    foreground.catch_signals()
+    feed = None
+    try:
+        if not options.get("stdin"):
+            from perseus.cli.stdin import give
+
+            feed = give(context, request, foreground)
+        connection = UnixConnection(context.socket)
+        return foreground.run(connection.stream("Jobs.Run", {"submit": request}), context)
+    finally:
+        if feed is not None:
+            feed.end()
+
+
+def has_settings() -> bool:
+    """Whether some file or variable may set defaults for ``run``."""
+    environment = os.environ
+    if any(
+        name.startswith(("PERSEUS_RUN_", "PERSEUS_QUIET", "PERSEUS_JSON")) for name in environment
+    ):
+        return True
+    from perseus.client.context import config_folder, exists
+
+    return exists(config_folder(environment) + "/config.toml") or project_file() is not None
+
+
+def project_file() -> str | None:
+    """``perseus.toml`` in this folder or above, or None."""
+    from perseus.client.context import exists
+
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        return None
+    while True:
+        path = folder.rstrip("/") + "/perseus.toml"
+        if exists(path):
+            return path
+        if folder in ("/", ""):
+            return None
+        folder = folder.rpartition("/")[0] or "/"
+
+
+def answers(socket_path: str) -> bool:
+    """Whether a daemon listens on the socket."""
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+    probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        probe.connect(socket_path)
+    except OSError:
+        return False
+    finally:
+        probe.close()
+    return True
+
+
+def say(text: str) -> None:
+    """Writes to stderr; a stderr that is gone is nobody's loss."""
+    try:  # noqa: SIM105 (contextlib would cost the fast path its import)
+        os.write(2, text.encode(errors="replace"))
+    except OSError:
+        pass
+
+
+def fail(error: PerseusError, runs_tasks: bool = True) -> int:
+    """Says what happened on stderr; the exit code for it.
+
+    What a command that passes on a task's code fails by itself with is 125, for
+    the task's own codes may be anything else.
+    """
+    text = f"perseus: {error.message}\n"
+    if error.hint:
+        text += f"  {error.hint}\n"
+    say(text)
+    if error.code in ("invalid", "too_large"):
+        return 2
+    ours = (UnavailableError.code, "internal", "incompatible", "corrupt", "lease_lost", "timeout")
+    return 125 if runs_tasks or error.code in ours else 1

@@ -1,0 +1,191 @@
+"""The foreground of a job: its output on our descriptors, our signals to it.
+
+``show`` takes the events of a Run or Follow stream (in JSON's form) and returns
+the exit code to end with. The task's bytes go to descriptors 1 and 2 as they
+are; sentences of the cluster go to stderr with ``perseus:`` before them.
+Light imports only.
+"""
+
+import os
+import sys
+from binascii import a2b_base64
+
+from perseus.errors import PerseusError, UnavailableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+    from typing import Any
+
+    from perseus.client.context import Context
+else:
+    # The half of ``signal`` in C; the other half loads ``enum``.
+    from _signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+
+FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
+EXIT_FAILURE = 125
+EXIT_PIPE = 141
+WRITE_BYTES = 1 << 20
+
+
+class Interrupted(BaseException):
+    """The person wants to leave at once; ``exit_code`` is what to end with."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class Foreground:
+    """Shows one job. ``send_signal(job_id, number)`` reaches its tasks."""
+
+    def __init__(
+        self, send_signal: "Callable[[str, int], None]", quiet: bool = False, cancels: bool = True
+    ) -> None:
+        self._send_signal = send_signal
+        self.quiet = quiet
+        # Whether the job is cancelled when we leave (run), or goes on (attach).
+        self.cancels = cancels
+        self.job_id = ""
+        # Signals that came before the job had an id.
+        self._early: list[int] = []
+        self._interrupts = 0
+        # Bytes that went out on descriptors 1 and 2.
+        self.shown_bytes = {1: 0, 2: 0}
+        # Whether the job has more than one task; then offsets say nothing.
+        self.is_many = False
+        self.exit_code: int | None = None
+        self.failure: PerseusError | None = None
+
+    def catch_signals(self) -> None:
+        """From here on signals go to the task; call in the main thread."""
+        for number in FORWARDED:
+            signal(number, self._on_signal)
+
+    def run(self, events: "Iterator[dict[str, Any]]", context: "Context") -> int:
+        """Shows the job to its end, over a daemon that goes away for a while.
+
+        Returns the exit code to end with, also when the person leaves (130) or
+        whoever reads our output does (141).
+        """
+        try:
+            return self.show(events)
+        except Interrupted as leaving:
+            return leaving.exit_code
+        except BrokenPipeError:
+            return EXIT_PIPE
+        except UnavailableError as error:
+            if not self.job_id or self.failure is not None:
+                raise
+            from perseus.cli.reconnect import follow_again
+
+            return follow_again(self, context, error)
+        finally:
+            # Whoever listens on the other end cancels the job when we were to wait for it.
+            close = getattr(events, "close", None)
+            if close is not None:
+                close()
+
+    def show(self, events: "Iterable[dict[str, Any]]") -> int:
+        """Writes what comes; the exit code of the job when it has ended."""
+        for event in events:
+            if not self.job_id:
+                self._begin(event.get("job_id") or "")
+            self.is_many = self.is_many or bool(event.get("task"))
+            out, error = event.get("stdout"), event.get("stderr")
+            if out:
+                self._pass_on(1, out)
+            if error:
+                self._pass_on(2, error)
+            if event.get("message"):
+                self.say(event["message"])
+            ending = event.get("ending")
+            if ending is not None:
+                self.exit_code = self._end(ending)
+        if self.failure is not None:
+            raise self.failure
+        if self.exit_code is None:
+            raise UnavailableError(
+                "the daemon went away before the job had ended",
+                hint=f"perseus logs -f {self.job_id}" if self.job_id else "perseus ps",
+                maybe_done=True,
+            )
+        return self.exit_code
+
+    def _pass_on(self, descriptor: int, text: str) -> None:
+        content = a2b_base64(text)
+        write(descriptor, content)
+        # Counted after it is out, so that nothing is left out after a break.
+        self.shown_bytes[descriptor] += len(content)
+
+    def fail(self, error: PerseusError) -> None:
+        """Something beside the job (its stdin) failed: the job must not end as if it had not.
+
+        For other threads; the job is killed and ``show`` raises the error at its end.
+        """
+        self.failure = error
+        if self.job_id:
+            try:
+                self._send_signal(self.job_id, int(SIGKILL))
+            except PerseusError as other:
+                self.say(f"job {self.job_id} could not be ended: {other.message}")
+
+    def say(self, sentence: str) -> None:
+        """A message of ours, on stderr alone."""
+        if not self.quiet:
+            write(2, f"perseus: {sentence}\n".encode(errors="replace"))
+
+    def _begin(self, job_id: str) -> None:
+        self.job_id = job_id
+        early, self._early = self._early, []
+        for number in early if job_id else ():
+            self._forward(number)
+        if self.failure is not None:
+            self.fail(self.failure)
+
+    def _end(self, ending: "dict[str, Any]") -> int:
+        code = int(ending.get("exit_code") or 0)
+        kind = str(ending.get("kind", ""))
+        if kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED") and ending.get("message"):
+            self.say(ending["message"])
+        return code
+
+    def _on_signal(self, number: int, _frame: "Any") -> None:
+        if number == SIGINT:
+            self._interrupts += 1
+        if self._interrupts >= 2 or (number == SIGINT and not self.job_id and self._early):
+            self._leave()
+        if self.job_id:
+            self._forward(number)
+        else:
+            self._early.append(number)
+
+    def _leave(self) -> None:
+        if self.cancels:
+            self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
+        else:
+            self.say(f"job {self.job_id} goes on; perseus kill {self.job_id} ends it")
+        raise Interrupted(128 + SIGINT)
+
+    def _forward(self, number: int) -> None:
+        try:
+            self._send_signal(self.job_id, int(number))
+        except PerseusError as error:
+            self.say(f"signal {number} did not reach the job: {error.message}")
+            return
+        if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
+            what = "cancels the job" if self.cancels else "leaves it"
+            self.say(f"interrupt sent to job {self.job_id}; once more {what}")
+
+
+def write(descriptor: int, content: bytes) -> None:
+    """All of ``content``, also to a pipe that is slow or not blocking."""
+    view = memoryview(content)
+    while view:
+        try:
+            view = view[os.write(descriptor, view[:WRITE_BYTES]) :]
+        except BlockingIOError:
+            from select import select
+
+            select([], [descriptor], [])

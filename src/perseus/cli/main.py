@@ -1,0 +1,138 @@
+"""The full command line: parses, finds the cluster, runs the command, says what went wrong."""
+
+import argparse
+import importlib
+import os
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+from perseus.cli import config as config_module
+from perseus.cli import fast, parser
+from perseus.cli.console import Console
+from perseus.client import context as contexts
+from perseus.client.cluster import Cluster
+from perseus.client.context import Context
+from perseus.errors import InvalidError, NotFoundError, PerseusError
+
+# Commands that pass on a task's exit code: what they fail with by themselves is 125.
+RUNS_TASKS = frozenset({"run", "submit", "wait", "attach", "logs"})
+
+
+class Invocation:
+    """One command under way: its flags, its console, its cluster."""
+
+    def __init__(
+        self, options: argparse.Namespace, configuration: config_module.Configuration
+    ) -> None:
+        self.options = options
+        self.configuration = configuration
+        as_json = getattr(options, "json", False) or configuration.flag("json")
+        quiet = getattr(options, "quiet", False) or configuration.flag("quiet")
+        self.console = Console(as_json, quiet)
+        self._cluster: Cluster | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that counts here."""
+        if self._cluster is None:
+            self._cluster = Cluster(self.context())
+        return self._cluster
+
+    def context(self, may_start: bool = True) -> Context:
+        """The context that counts here; starts the embedded cluster when there is no other."""
+        named = getattr(self.options, "context", None) or self.configuration.text("context")
+        if named:
+            is_file = "/" in named or os.path.exists(named)
+            return contexts.load(named if is_file else contexts.named_path(named, os.environ))
+        found = contexts.find()
+        if found is not None and not contexts.is_embedded(found):
+            return found
+        if not may_start:
+            if found is None:
+                raise NotFoundError("no cluster is known on this machine", hint="perseus doctor")
+            return found
+        if found is not None and fast.answers(found.socket):
+            return found
+        return self._embedded()
+
+    def _embedded(self) -> Context:
+        from perseus.daemon import embedded
+
+        self.console.say("starting a cluster of this machine alone (perseus init makes a real one)")
+        return contexts.load(str(embedded.ensure()))
+
+    def close(self) -> None:
+        """Lets the cluster go."""
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; its exit code."""
+    runs_tasks = bool(arguments) and arguments[0] in RUNS_TASKS
+    try:
+        return _main(arguments)
+    except PerseusError as error:
+        return fast.fail(error, runs_tasks)
+    except BrokenPipeError:
+        _silence_stdout()
+        return 141
+    except KeyboardInterrupt:
+        return fast.EXIT_INTERRUPTED
+    except SystemExit as leaving:
+        # argparse leaves so after --help and --version.
+        return leaving.code if isinstance(leaving.code, int) else 0
+
+
+def _main(arguments: list[str]) -> int:
+    tree = parser.build_parser()
+    if not arguments:
+        tree.print_help()
+        return 2
+    _check_command(tree, arguments)
+    options = tree.parse_args(arguments)
+    handler = getattr(options, "handler", None)
+    if handler is None:
+        _print_group_help(tree, arguments)
+        return 2
+    invocation = Invocation(options, config_module.read())
+    module_name, _, function_name = handler.partition(":")
+    module: Any = importlib.import_module(f"perseus.cli.commands.{module_name}")
+    try:
+        code = getattr(module, function_name)(invocation)
+        sys.stdout.flush()
+        return int(code or 0)
+    finally:
+        invocation.close()
+
+
+def _check_command(tree: argparse.ArgumentParser, arguments: list[str]) -> None:
+    """A mistyped command gets the nearest one as a hint."""
+    said: list[str] = []
+    node = tree
+    for word in arguments:
+        choices = parser.children(node)
+        if word.startswith("-") or not choices:
+            return
+        if word not in choices:
+            where = " ".join(["perseus", *said])
+            near = get_close_matches(word, choices, n=1, cutoff=0.5)
+            hint = f"did you mean: {where} {near[0]}" if near else f"{where} --help"
+            raise InvalidError(f"there is no command {where} {word!r}"[:300], hint=hint)
+        node = choices[word]
+        said.append(word)
+
+
+def _print_group_help(tree: argparse.ArgumentParser, arguments: list[str]) -> None:
+    node = tree
+    for word in arguments:
+        node = parser.children(node).get(word, node)
+    node.print_help(sys.stderr)
+
+
+def _silence_stdout() -> None:
+    """Keeps Python from complaining about the broken pipe again when it flushes."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

@@ -1,0 +1,205 @@
+"""What ``run`` and ``submit`` take, in one table, and the request it becomes.
+
+The fast path parses by ``parse`` alone; the full parser makes its flags from
+the same ``FLAGS``, so that both mean the same. Light imports only.
+"""
+
+import os
+
+from perseus.cli import units
+from perseus.client.spec import check_argv
+from perseus.errors import InvalidError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+# Flag: (destination, how: value, list or switch; metavar; help).
+FLAGS: "dict[str, tuple[str, str, str, str]]" = {
+    "--stdin": ("stdin", "value", "PATH", "read stdin from this file of the filestore"),
+    "--file": ("file", "list", "NAME=PATH", "place a file of the filestore in the working folder"),
+    "--env": ("env", "list", "NAME[=VALUE]", "set a variable (or pass on this shell's)"),
+    "--workdir": ("workdir", "value", "FOLDER", "absolute folder on the node to run in"),
+    "--cpu": ("cpu", "value", "N", "cores it needs (default 1; fractions allowed)"),
+    "--memory": ("memory", "value", "SIZE", "memory it needs, as 512M or 2G"),
+    "--disk": ("disk", "value", "SIZE", "disk it needs for its working folder"),
+    "--node": ("node", "value", "NAME", "run on this node and no other"),
+    "--label": ("label", "list", "NAME=VALUE", "run only on nodes with this label"),
+    "--arch": ("arch", "value", "ARCH", "run only on this architecture, as x86_64 or aarch64"),
+    "--time-limit": ("time_limit", "value", "TIME", "end it after this long, as 30s, 10m or 2h"),
+    "--grace": (
+        "grace",
+        "value",
+        "TIME",
+        "between SIGTERM and SIGKILL when cancelled (default 5s)",
+    ),
+    "--retries": ("retries", "value", "N", "try again this often when a node is lost (default 3)"),
+    "--failure-retries": (
+        "failure_retries",
+        "value",
+        "N",
+        "try again this often when it fails by itself (default 0)",
+    ),
+    "--priority": ("priority", "value", "N", "-100 to 100; higher goes first (default 0)"),
+    "--output-limit": ("output_limit", "value", "SIZE", "the most kept of each output"),
+    "--pure": ("pure", "switch", "", "its result depends on program and input alone"),
+    "--count": ("count", "value", "N", "run N tasks; each has its number in PERSEUS_TASK_INDEX"),
+    "--parallel": ("parallel", "value", "N", "how many of the tasks may run at once"),
+    "--name": ("name", "value", "NAME", "a name for listings (default: the program's)"),
+    "--detach": ("detach", "switch", "", "print the job id and return at once"),
+}
+SHORT = {"-d": "--detach", "-e": "--env", "-f": "--file", "-n": "--count"}
+
+
+class RunOptions:
+    """The flags' values as typed (text), by destination; absent ones are None, [] or False."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.argv: list[str] = []
+
+    def get(self, name: str) -> "Any":
+        """The value of a destination, or None."""
+        return self.values.get(name)
+
+
+def parse(arguments: "Sequence[str]") -> RunOptions | None:
+    """``run``'s arguments by hand; None when the full parser should look (help, mistakes)."""
+    options = RunOptions()
+    position = 0
+    while position < len(arguments):
+        word = arguments[position]
+        position += 1
+        if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            position -= 1
+            break
+        flag, given, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        entry = FLAGS.get(SHORT.get(flag, flag))
+        if entry is None:
+            return None
+        if entry[1] == "switch":
+            if given:
+                return None
+            options.values[entry[0]] = True
+            continue
+        if not given:
+            if position >= len(arguments):
+                return None
+            value = arguments[position]
+            position += 1
+        if entry[1] == "list":
+            options.values.setdefault(entry[0], []).append(value)
+        else:
+            options.values[entry[0]] = value
+    options.argv = list(arguments[position:])
+    return options if options.argv else None
+
+
+def task_spec(options: RunOptions) -> "dict[str, Any]":
+    """The TaskSpec, in JSON's form, without inline stdin; raises InvalidError, TooLargeError."""
+    spec: dict[str, Any] = {"argv": check_argv(options.argv)}
+    get = options.get
+    if get("env"):
+        spec["environment"] = environment(get("env"))
+    if get("workdir"):
+        spec["working_directory"] = get("workdir")
+    if get("stdin"):
+        spec["stdin_path"] = get("stdin")
+    if get("file"):
+        spec["files"] = [placed_file(word) for word in get("file")]
+    resources = _resources(options)
+    if resources:
+        spec["resources"] = resources
+    if get("label"):
+        spec["labels"] = dict(pair(word, "--label") for word in get("label"))
+    for source, target in (("arch", "architecture"), ("node", "node")):
+        if get(source):
+            spec[target] = get(source)
+    _limits(options, spec)
+    return spec
+
+
+def _resources(options: RunOptions) -> "dict[str, Any]":
+    resources: dict[str, Any] = {}
+    if options.get("cpu") is not None:
+        resources["cpu"] = units.parse_number(options.get("cpu"), "--cpu")
+    for name in ("memory", "disk"):
+        if options.get(name) is not None:
+            resources[f"{name}_bytes"] = units.parse_size_bytes(options.get(name), f"--{name}")
+    return resources
+
+
+def _limits(options: RunOptions, spec: "dict[str, Any]") -> None:
+    get = options.get
+    for name in ("retries", "failure_retries"):
+        if get(name) is not None:
+            spec[name] = _count(get(name), "--" + name.replace("_", "-"), 0)
+    for source, target in (("time_limit", "time_limit_s"), ("grace", "grace_s")):
+        if get(source) is not None:
+            flag = "--" + source.replace("_", "-")
+            spec[target] = units.parse_duration_s(get(source), flag)
+    if get("priority") is not None:
+        spec["priority"] = units.parse_integer(get("priority"), "--priority")
+    if get("output_limit") is not None:
+        spec["output_limit_bytes"] = units.parse_size_bytes(get("output_limit"), "--output-limit")
+    if get("pure"):
+        spec["pure"] = True
+
+
+def submit_request(options: RunOptions, request_id: str) -> "dict[str, Any]":
+    """The SubmitRequest, in JSON's form, without stdin."""
+    request: dict[str, Any] = {"spec": task_spec(options), "request_id": request_id}
+    if options.get("count") is not None:
+        request["count"] = _count(options.get("count"), "--count", 1)
+    if options.get("parallel") is not None:
+        request["parallel"] = _count(options.get("parallel"), "--parallel", 0)
+    if options.get("name"):
+        request["name"] = options.get("name")
+    return request
+
+
+def environment(words: "Sequence[str]") -> "dict[str, str]":
+    """``NAME=VALUE`` words; a bare NAME takes this process's value."""
+    result: dict[str, str] = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name:
+            raise InvalidError(f"--env {word!r} has no name", hint="as in --env LANG=C")
+        if given:
+            result[name] = value
+        elif name in os.environ:
+            result[name] = os.environ[name]
+        else:
+            raise InvalidError(f"--env {name}: there is no such variable here")
+    return result
+
+
+def pair(word: str, flag: str) -> "tuple[str, str]":
+    """``NAME=VALUE`` as a pair; raises InvalidError."""
+    name, given, value = word.partition("=")
+    if not name or not given:
+        raise InvalidError(f"{flag} {word!r} is not NAME=VALUE")
+    return name, value
+
+
+def placed_file(word: str) -> "dict[str, str]":
+    """``NAME=/path`` (or ``/path``: under its own name) as a PlacedFile."""
+    name, given, path = word.partition("=")
+    if not given:
+        path, name = word, word.rstrip("/").rpartition("/")[2]
+    if not name or not path.startswith("/"):
+        raise InvalidError(
+            f"--file {word!r} is not NAME=/path of the filestore",
+            hint="--file words.txt=/data/words",
+        )
+    return {"name": name, "path": path}
+
+
+def _count(text: str, flag: str, least: int) -> int:
+    value = units.parse_integer(text, flag)
+    if value < least:
+        raise InvalidError(f"{flag} {text} is less than {least}")
+    return value

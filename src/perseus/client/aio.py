@@ -1,0 +1,312 @@
+"""The same API for asyncio: ``await perseus.connect_async()`` or ``perseus.aio.connect()``.
+
+Names and arguments are those of ``perseus.client.cluster``; what waits is
+awaited, what iterates is iterated with ``async for``. The calls run on a pool of
+THREADS_MAXIMUM threads of the cluster's own, so at most that many wait at once.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from perseus.client import cluster as sync
+from perseus.client.context import Context
+from perseus.client.files import File, Files
+from perseus.client.jobs import Job, Task
+from perseus.client.messages import (
+    ClusterInfo,
+    DiskUsage,
+    FileInfo,
+    Finding,
+    FollowEvent,
+    JobInfo,
+    NewToken,
+    NodeInfo,
+    TaskInfo,
+    TokenInfo,
+)
+from perseus.client.output import Output
+
+THREADS_MAXIMUM = 64
+
+Result = TypeVar("Result")
+
+
+async def connect(context: "str | Context | None" = None) -> "AsyncCluster":
+    """The cluster of ``context``, as ``perseus.connect`` finds it."""
+    return AsyncCluster(await asyncio.to_thread(sync.connect, context))
+
+
+connect_async = connect
+
+
+class _Pool:
+    """The threads that one AsyncCluster's calls run on."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix="perseus-aio")
+
+    async def call(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
+        """Runs a blocking call beside the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **options))
+
+    async def iterate(self, items: Iterator[Result]) -> AsyncIterator[Result]:
+        """Takes items one by one; leaving early closes the iterator."""
+        end = object()
+        try:
+            while (item := await self.call(next, items, end)) is not end:
+                yield item
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                # A generator that waits in its thread cannot be closed; it ends by itself.
+                with contextlib.suppress(ValueError):
+                    close()
+
+    def close(self) -> None:
+        """Takes no more calls."""
+        self._threads.shutdown(wait=False)
+
+
+class AsyncCluster:
+    """``Cluster`` for asyncio; use it in an ``async with`` block."""
+
+    def __init__(self, cluster: sync.Cluster) -> None:
+        self._cluster = cluster
+        self._pool = _Pool()
+        self.context = cluster.context
+        self.fs = AsyncFiles(cluster.fs, self._pool)
+
+    async def __aenter__(self) -> "AsyncCluster":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets all connections go."""
+        await self._pool.call(self._cluster.close)
+        self._pool.close()
+
+    async def run(self, argv: Sequence[str], **options: Any) -> "AsyncTask":
+        """As ``Cluster.run``."""
+        return AsyncTask(await self._pool.call(self._cluster.run, argv, **options), self._pool)
+
+    async def submit(self, argv: Sequence[str], **options: Any) -> "AsyncJob":
+        """As ``Cluster.submit``."""
+        return AsyncJob(await self._pool.call(self._cluster.submit, argv, **options), self._pool)
+
+    async def job(self, job_id: str) -> "AsyncJob":
+        """As ``Cluster.job``."""
+        return AsyncJob(await self._pool.call(self._cluster.job, job_id), self._pool)
+
+    async def jobs(self, *, active: bool = False, limit: int = 100) -> list[JobInfo]:
+        """As ``Cluster.jobs``."""
+        return await self._pool.call(self._cluster.jobs, active=active, limit=limit)
+
+    async def open(self, path: str, mode: str = "r") -> File:
+        """As ``Cluster.open``; what the file object does blocks: use it in a thread."""
+        return await self._pool.call(self._cluster.open, path, mode)
+
+    async def info(self) -> ClusterInfo:
+        """As ``Cluster.info``."""
+        return await self._pool.call(self._cluster.info)
+
+    async def nodes(self) -> list[NodeInfo]:
+        """As ``Cluster.nodes``."""
+        return await self._pool.call(self._cluster.nodes)
+
+    async def update_node(self, node: str, **options: Any) -> NodeInfo:
+        """As ``Cluster.update_node``."""
+        return await self._pool.call(self._cluster.update_node, node, **options)
+
+    async def remove_node(self, node: str, *, force: bool = False) -> None:
+        """As ``Cluster.remove_node``."""
+        await self._pool.call(self._cluster.remove_node, node, force=force)
+
+    async def diagnose(self) -> list[Finding]:
+        """As ``Cluster.diagnose``."""
+        return await self._pool.call(self._cluster.diagnose)
+
+    async def create_token(self, role: str = "node", ttl_s: float = 0.0) -> NewToken:
+        """As ``Cluster.create_token``."""
+        return await self._pool.call(self._cluster.create_token, role, ttl_s)
+
+    async def tokens(self) -> list[TokenInfo]:
+        """As ``Cluster.tokens``."""
+        return await self._pool.call(self._cluster.tokens)
+
+    async def revoke_token(self, token_id: str) -> None:
+        """As ``Cluster.revoke_token``."""
+        await self._pool.call(self._cluster.revoke_token, token_id)
+
+
+class AsyncJob:
+    """``Job`` for asyncio."""
+
+    def __init__(self, job: Job, pool: _Pool) -> None:
+        self._job = job
+        self._pool = pool
+        self.job_id = job.job_id
+
+    async def info(self, first_task: int = 0) -> JobInfo:
+        """As ``Job.info``."""
+        return await self._pool.call(self._job.info, first_task)
+
+    async def wait(self, timeout_s: float | None = None) -> JobInfo:
+        """As ``Job.wait``."""
+        return await self._pool.call(self._job.wait, timeout_s)
+
+    async def task(self, index: int) -> "AsyncTask":
+        """As ``Job.task``."""
+        return AsyncTask(await self._pool.call(self._job.task, index), self._pool)
+
+    def follow(self, **options: Any) -> AsyncIterator[FollowEvent]:
+        """As ``Job.follow``, for ``async for``."""
+        return self._pool.iterate(self._job.follow(**options))
+
+    async def kill(self, signal: int | str = 15) -> int:
+        """As ``Job.kill``."""
+        return await self._pool.call(self._job.kill, signal)
+
+    async def retry(self) -> JobInfo:
+        """As ``Job.retry``."""
+        return await self._pool.call(self._job.retry)
+
+    async def why(self) -> list[str]:
+        """As ``Job.why``."""
+        return await self._pool.call(self._job.why)
+
+
+class AsyncOutput:
+    """``Output`` for asyncio."""
+
+    def __init__(self, output: Output, pool: _Pool) -> None:
+        self._output = output
+        self._pool = pool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.lines()
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """As ``Output.lines``, for ``async for``."""
+        return self._pool.iterate(self._output.lines())
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """As ``Output.chunks``, for ``async for``."""
+        return self._pool.iterate(self._output.chunks())
+
+    async def read(self) -> bytes:
+        """As ``Output.read``."""
+        return await self._pool.call(self._output.read)
+
+    async def text(self, encoding: str = "utf-8") -> str:
+        """As ``Output.text``."""
+        return await self._pool.call(self._output.text, encoding)
+
+
+class AsyncTask:
+    """``Task`` for asyncio."""
+
+    def __init__(self, task: Task, pool: _Pool) -> None:
+        self._task = task
+        self._pool = pool
+        self.job_id = task.job_id
+        self.index = task.index
+        self.stdout = AsyncOutput(task.stdout, pool)
+        self.stderr = AsyncOutput(task.stderr, pool)
+
+    async def wait(self, timeout_s: float | None = None) -> int:
+        """As ``Task.wait``."""
+        return await self._pool.call(self._task.wait, timeout_s)
+
+    async def exit_code(self) -> int | None:
+        """As ``Task.exit_code``."""
+        return await self._pool.call(lambda: self._task.exit_code)
+
+    async def info(self) -> TaskInfo:
+        """As ``Task.info``."""
+        return await self._pool.call(self._task.info)
+
+    async def kill(self, signal: int | str = 15) -> None:
+        """As ``Task.kill``."""
+        await self._pool.call(self._task.kill, signal)
+
+    async def retry(self) -> JobInfo:
+        """As ``Task.retry``."""
+        return await self._pool.call(self._task.retry)
+
+    async def why(self) -> list[str]:
+        """As ``Task.why``."""
+        return await self._pool.call(self._task.why)
+
+
+class AsyncFiles:
+    """``Files`` for asyncio."""
+
+    def __init__(self, files: Files, pool: _Pool) -> None:
+        self._files = files
+        self._pool = pool
+
+    async def stat(self, path: str) -> FileInfo:
+        """As ``Files.stat``."""
+        return await self._pool.call(self._files.stat, path)
+
+    async def exists(self, path: str) -> bool:
+        """As ``Files.exists``."""
+        return await self._pool.call(self._files.exists, path)
+
+    async def ls(self, path: str = "/") -> list[FileInfo]:
+        """As ``Files.ls``."""
+        return await self._pool.call(self._files.ls, path)
+
+    async def mkdir(self, path: str, *, parents: bool = False) -> FileInfo:
+        """As ``Files.mkdir``."""
+        return await self._pool.call(self._files.mkdir, path, parents=parents)
+
+    async def mv(self, source: str, target: str, *, replace: bool = False) -> FileInfo:
+        """As ``Files.mv``."""
+        return await self._pool.call(self._files.mv, source, target, replace=replace)
+
+    async def rm(self, path: str, *, recursive: bool = False) -> int:
+        """As ``Files.rm``."""
+        return await self._pool.call(self._files.rm, path, recursive=recursive)
+
+    async def df(self, path: str = "/") -> DiskUsage:
+        """As ``Files.df``."""
+        return await self._pool.call(self._files.df, path)
+
+    def cat(self, path: str, **options: Any) -> AsyncIterator[bytes]:
+        """As ``Files.cat``, for ``async for``."""
+        return self._lazily(lambda: self._files.cat(path, **options))
+
+    def tail(self, path: str, size_bytes: int = 10 << 10, **options: Any) -> AsyncIterator[bytes]:
+        """As ``Files.tail``, for ``async for``."""
+        return self._lazily(lambda: self._files.tail(path, size_bytes, **options))
+
+    async def _lazily(self, begin: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
+        async for piece in self._pool.iterate(await self._pool.call(begin)):
+            yield piece
+
+    async def read_bytes(self, path: str) -> bytes:
+        """As ``Files.read_bytes``."""
+        return await self._pool.call(self._files.read_bytes, path)
+
+    async def write_bytes(self, path: str, content: bytes, **options: Any) -> FileInfo:
+        """As ``Files.write_bytes``."""
+        return await self._pool.call(self._files.write_bytes, path, content, **options)
+
+    async def append(self, path: str, content: bytes, **options: Any) -> FileInfo:
+        """As ``Files.append``."""
+        return await self._pool.call(self._files.append, path, content, **options)
+
+    async def put(self, source: Any, path: str, **options: Any) -> FileInfo:
+        """As ``Files.put``."""
+        return await self._pool.call(self._files.put, source, path, **options)
+
+    async def get(self, path: str, target: Any, **options: Any) -> int:
+        """As ``Files.get``."""
+        return await self._pool.call(self._files.get, path, target, **options)

@@ -1,0 +1,209 @@
+"""The context: which cluster a client speaks to, and as whom.
+
+A context is a JSON file, readable by its owner alone::
+
+    {"name": "lab", "cluster_id": "…", "address": "host:port",
+     "socket": "/path/of/perseusd.sock",
+     "ca_pem": "…", "certificate_pem": "…", "key_pem": "…"}
+
+``socket`` is set where the daemon is on this machine; the certificate and key
+are the user's, and let bulk bytes go straight to the chunkservers. Which file
+counts is decided by ``find``:
+
+1. ``PERSEUS_CONTEXT=FILE``;
+2. ``$XDG_CONFIG_HOME/perseus/context``, a link to ``contexts/NAME.json`` beside it;
+3. a node of this machine: ``/var/lib/perseus``, then ``$XDG_DATA_HOME/perseus/node``;
+4. the embedded cluster, once it was started: ``$XDG_DATA_HOME/perseus/embedded``.
+
+Imports next to nothing: the command line's fast path reads contexts.
+"""
+
+import os
+
+from perseus.errors import InvalidError, NotFoundError
+from perseus.rpc.light_json import loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FIELDS = ("name", "cluster_id", "address", "socket", "ca_pem", "certificate_pem", "key_pem")
+SYSTEM_DATA = "/var/lib/perseus"
+CONTEXT_MAXIMUM_BYTES = 1 << 20
+
+
+class Context:
+    """A cluster and an identity. Empty strings where something is not known."""
+
+    __slots__ = (*FIELDS, "path")
+
+    def __init__(
+        self,
+        name: str = "",
+        cluster_id: str = "",
+        address: str = "",
+        socket: str = "",
+        ca_pem: str = "",
+        certificate_pem: str = "",
+        key_pem: str = "",
+        path: str = "",
+    ) -> None:
+        self.name = name
+        self.cluster_id = cluster_id
+        # The master's "host:port"; empty when only the socket is known.
+        self.address = address
+        # The daemon's Unix socket on this machine; empty when there is none.
+        self.socket = socket
+        self.ca_pem = ca_pem
+        self.certificate_pem = certificate_pem
+        self.key_pem = key_pem
+        # The file it was read from.
+        self.path = path
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether it can speak TLS: to a far daemon, and to chunkservers."""
+        return bool(self.ca_pem and self.certificate_pem and self.key_pem)
+
+    def as_dict(self) -> "dict[str, str]":
+        """What the file holds."""
+        return {field: getattr(self, field) for field in FIELDS}
+
+    def __repr__(self) -> str:
+        return f"Context(name={self.name!r}, address={self.address!r}, socket={self.socket!r})"
+
+
+def load(path: str) -> Context:
+    """Reads a context file; raises NotFoundError or InvalidError."""
+    try:
+        text = _read(path)
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"the context file {path} does not exist",
+            hint="perseus context ls    (or unset PERSEUS_CONTEXT)",
+        ) from None
+    except OSError as error:
+        raise InvalidError(f"the context file {path} cannot be read: {error.strerror}") from None
+    try:
+        values = loads(text)
+        known = {field: str(values.get(field) or "") for field in FIELDS}
+    except (ValueError, AttributeError):
+        raise InvalidError(
+            f"{path} is not a context (a JSON object)", hint="perseus context ls"
+        ) from None
+    if not known["socket"] and not known["address"]:
+        raise InvalidError(f"the context {path} names neither a socket nor an address")
+    return Context(**known, path=path)
+
+
+def _read(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, CONTEXT_MAXIMUM_BYTES).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def find(environment: "Mapping[str, str] | None" = None) -> Context | None:
+    """The context that counts here, or None when no cluster is known on this machine.
+
+    Raises NotFoundError or InvalidError when one is named and cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    named = environment.get("PERSEUS_CONTEXT")
+    if named:
+        return load(named if "/" in named or exists(named) else named_path(named, environment))
+    current = current_path(environment)
+    if _is_link(current) or exists(current):
+        return load(current)
+    for data in node_folders(environment):
+        context = of_node(data)
+        if context is not None:
+            return context
+    embedded = embedded_path(environment)
+    return load(embedded) if exists(embedded) else None
+
+
+def of_node(data: str) -> Context | None:
+    """The context of the node whose data folder is ``data``, or None when there is none."""
+    if not _readable(data + "/cluster.json"):
+        return None
+    if _readable(data + "/context.json"):
+        return load(data + "/context.json")
+    socket = data + "/run/perseusd.sock"
+    if not exists(socket):
+        return None
+    about = loads(_read(data + "/cluster.json"))
+    return Context(
+        name=str(about.get("node_name", "")),
+        cluster_id=str(about.get("cluster_id", "")),
+        address=str(about.get("master_address", "")),
+        socket=socket,
+        path=data + "/cluster.json",
+    )
+
+
+def is_embedded(context: Context, environment: "Mapping[str, str] | None" = None) -> bool:
+    """Whether ``context`` is the embedded cluster's, which may be started at will."""
+    return context.path == embedded_path(os.environ if environment is None else environment)
+
+
+def config_folder(environment: "Mapping[str, str]") -> str:
+    """``$XDG_CONFIG_HOME/perseus``."""
+    base = environment.get("XDG_CONFIG_HOME") or _home(environment) + "/.config"
+    return base + "/perseus"
+
+
+def data_base(environment: "Mapping[str, str]") -> str:
+    """``$XDG_DATA_HOME/perseus``, above the data folders of this user's nodes."""
+    base = environment.get("XDG_DATA_HOME") or _home(environment) + "/.local/share"
+    return base + "/perseus"
+
+
+def current_path(environment: "Mapping[str, str]") -> str:
+    """The link to the context in use."""
+    return config_folder(environment) + "/context"
+
+
+def named_path(name: str, environment: "Mapping[str, str]") -> str:
+    """The file of the context called ``name``."""
+    return f"{config_folder(environment)}/contexts/{name}.json"
+
+
+def embedded_path(environment: "Mapping[str, str]") -> str:
+    """The context file of the embedded cluster."""
+    return data_base(environment) + "/embedded/context.json"
+
+
+def node_folders(environment: "Mapping[str, str]") -> "list[str]":
+    """Where a node of this machine keeps its data, the first one first."""
+    return [SYSTEM_DATA, data_base(environment) + "/node"]
+
+
+def exists(path: str) -> bool:
+    """Whether ``path`` is there."""
+    try:
+        os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return os.lstat(path).st_mode & 0o170000 == 0o120000
+    except OSError:
+        return False
+
+
+def _readable(path: str) -> bool:
+    return os.access(path, os.R_OK)
+
+
+def _home(environment: "Mapping[str, str]") -> str:
+    home = environment.get("HOME")
+    if home:
+        return home
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_dir

@@ -1,0 +1,106 @@
+"""What the protocol asks of a task's spec, checked before it is sent. Light imports only."""
+
+import binascii
+import os
+
+from perseus.errors import InvalidError, TooLargeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+ARGV_MAXIMUM_BYTES = 1 << 20
+STDIN_INLINE_MAXIMUM_BYTES = 64 << 10
+# Where the stdin of tasks lies that is too long to ride in the request.
+STDIN_FOLDER = "/.perseus/stdin"
+
+
+def new_request_id() -> str:
+    """Unpredictable, for one submit and its repeats."""
+    return os.urandom(12).hex()
+
+
+def check_argv(argv: "Sequence[str]") -> "list[str]":
+    """``argv`` if it can cross the wire and start a program.
+
+    Raises InvalidError, or TooLargeError over 1 MiB in all.
+    """
+    if isinstance(argv, (str, bytes)):
+        raise InvalidError(
+            "the command is one string", hint='give a list: ["wc", "-l"]; a shell: ["sh", "-c", …]'
+        )
+    if not argv or not argv[0]:
+        raise InvalidError("the program's name is empty", hint="perseus run -- CMD ARGS")
+    size_bytes = sum(_size_bytes(word) + 1 for word in argv)
+    if size_bytes > ARGV_MAXIMUM_BYTES:
+        raise TooLargeError(
+            f"the arguments are {size_bytes} bytes long; the most is {ARGV_MAXIMUM_BYTES}",
+            hint="pass the list on stdin: … | perseus run -- xargs CMD",
+        )
+    return list(argv)
+
+
+def _size_bytes(word: str) -> int:
+    if "\0" in word:
+        raise InvalidError("an argument has a NUL byte in it")
+    try:
+        return len(word.encode())
+    except UnicodeEncodeError:
+        raise InvalidError(
+            f"an argument is not UTF-8: {word!r}",
+            hint="pass it in a file: --file NAME=/path, or on stdin",
+        ) from None
+
+
+def set_inline_stdin(request: "dict[str, Any]", content: bytes) -> None:
+    """Gives a SubmitRequest's spec this stdin."""
+    request["spec"]["stdin_inline"] = binascii.b2a_base64(content, newline=False).decode()
+
+
+def submit_request(
+    argv: "Sequence[str]",
+    *,
+    files: "Mapping[str, str] | None" = None,
+    env: "Mapping[str, str] | None" = None,
+    working_directory: str = "",
+    cpu: float | None = None,
+    memory: int | None = None,
+    disk: int | None = None,
+    labels: "Mapping[str, str] | None" = None,
+    architecture: str = "",
+    node: str = "",
+    retries: int | None = None,
+    failure_retries: int = 0,
+    time_limit_s: float = 0.0,
+    priority: int = 0,
+    output_limit_bytes: int = 0,
+    pure: bool = False,
+    grace_s: float = 0.0,
+    name: str = "",
+    count: int = 1,
+    parallel: int = 0,
+) -> "dict[str, Any]":
+    """A SubmitRequest in JSON's form, without stdin; the arguments are ``Cluster.submit``'s."""
+    resources = {"cpu": cpu, "memory_bytes": memory, "disk_bytes": disk}
+    spec: dict[str, Any] = {
+        "argv": check_argv(argv),
+        "environment": {key: str(value) for key, value in (env or {}).items()},
+        "working_directory": working_directory,
+        "files": [{"name": key, "path": str(path)} for key, path in (files or {}).items()],
+        "resources": {key: value for key, value in resources.items() if value is not None},
+        "labels": dict(labels or {}),
+        "architecture": architecture,
+        "node": node,
+        "failure_retries": failure_retries,
+        "time_limit_s": time_limit_s,
+        "priority": priority,
+        "output_limit_bytes": output_limit_bytes,
+        "pure": pure,
+        "grace_s": grace_s,
+    }
+    spec = {key: value for key, value in spec.items() if value}
+    if retries is not None:
+        spec["retries"] = retries
+    request = {"spec": spec, "request_id": new_request_id(), "name": name, "parallel": parallel}
+    return {key: value for key, value in request.items() if value} | {"count": count}

@@ -1,0 +1,91 @@
+"""The contexts kept on this machine: written, listed, chosen.
+
+They lie in ``$XDG_CONFIG_HOME/perseus/contexts/NAME.json``, mode 600; the link
+``context`` beside that folder names the one in use.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+
+from perseus.client import context as contexts
+from perseus.client.context import Context
+from perseus.errors import InvalidError, NotFoundError, PerseusError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def save(context: Context, path: str) -> None:
+    """Writes a context file, mode 600, atomically."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            json.dump(context.as_dict(), file, indent=2)
+            file.write("\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def install(context: Context, environment: Mapping[str, str], use: bool | None = None) -> str:
+    """Keeps a context under its name and returns its file.
+
+    ``use`` makes it the one in use; None does so when none is in use.
+    """
+    if not _NAME.match(context.name):
+        raise InvalidError(
+            f"{context.name!r} cannot be a context's name", hint="letters, digits, '.', '_', '-'"
+        )
+    path = contexts.named_path(context.name, environment)
+    if contexts.exists(path) and contexts.load(path).cluster_id != context.cluster_id:
+        # Another cluster has the name; the ids tell them apart.
+        context.name = context.cluster_id
+        path = contexts.named_path(context.name, environment)
+    save(context, path)
+    context.path = path
+    if use or (use is None and not contexts.exists(contexts.current_path(environment))):
+        _link(path, environment)
+    return path
+
+
+def known(environment: Mapping[str, str]) -> list[Context]:
+    """All contexts that are kept, by name; those that cannot be read are left out."""
+    folder = f"{contexts.config_folder(environment)}/contexts"
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        if name.endswith(".json"):
+            try:
+                found.append(contexts.load(f"{folder}/{name}"))
+            except PerseusError:
+                continue
+    return found
+
+
+def use(name: str, environment: Mapping[str, str]) -> Context:
+    """Makes a context, by name or file, the one in use. Raises NotFoundError, InvalidError."""
+    is_file = "/" in name or name.endswith(".json")
+    path = os.path.abspath(name) if is_file else contexts.named_path(name, environment)
+    if not is_file and not contexts.exists(path):
+        names = ", ".join(one.name for one in known(environment)) or "none"
+        raise NotFoundError(
+            f"there is no context {name!r}", hint=f"contexts are: {names}; or give a file"
+        )
+    context = contexts.load(path)
+    _link(path, environment)
+    return context
+
+
+def _link(path: str, environment: Mapping[str, str]) -> None:
+    link = contexts.current_path(environment)
+    os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
+    temporary = f"{link}.{os.getpid()}"
+    os.symlink(path, temporary)
+    os.replace(temporary, link)

@@ -1,0 +1,169 @@
+"""Calls to the cluster as JSON over HTTP, on connections that are kept for the next call.
+
+The daemon's Unix socket is used where the context names one that is there, the
+master's TLS address otherwise. Safe for threads: each call under way has a
+connection of its own; at most IDLE_MAXIMUM wait for the next. Standard library
+alone; ``ssl`` only for TLS.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+from perseus.client.context import Context
+from perseus.errors import InvalidError, PerseusError, RefusedError, UnavailableError
+from perseus.rpc.http_client import Connection, UnixConnection
+
+IDLE_MAXIMUM = 8
+CONNECT_TIMEOUT_S = 10.0
+
+Message = dict[str, Any]
+
+
+class Transport:
+    """The way to one cluster."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._idle: list[Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._tls: Any = None
+
+    def call(self, method: str, request: Message, timeout_s: float | None = None) -> Message:
+        """A unary call of "Service/Method"; raises PerseusError."""
+        with self._connection() as connection:
+            return connection.call(_dotted(method), request, timeout_s)
+
+    def stream(self, method: str, request: Message) -> "Stream":
+        """A call with many answers, made when the first is asked for."""
+        return Stream(self._streamed(method, request))
+
+    def _streamed(self, method: str, request: Message) -> Generator[Message, None, None]:
+        with self._connection() as connection:
+            yield from connection.stream(_dotted(method), request)
+
+    def upload(self, method: str, requests: Iterable[Message]) -> Message:
+        """A call with many requests and one answer. When ``requests`` raises, the
+        call is broken off, which the daemon takes for giving up."""
+        with self._connection() as connection:
+            return connection.upload(_dotted(method), requests)
+
+    def close(self) -> None:
+        """Closes idle connections; those in use end with their calls."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _connection(self) -> Generator[Connection, None, None]:
+        """A connection for one call, kept for the next when the call left it whole."""
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._connect()
+        try:
+            yield connection
+        except PerseusError:
+            self._keep(connection)
+            raise
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+
+    def _keep(self, connection: Connection) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < IDLE_MAXIMUM:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> Connection:
+        context = self.context
+        if context.socket and (os.access(context.socket, os.W_OK) or not self._can_tls):
+            return UnixConnection(context.socket)
+        if not context.address:
+            raise UnavailableError(
+                f"the context {context.name!r} names no address and no socket",
+                hint="perseus context ls",
+            )
+        if not context.has_certificate:
+            raise RefusedError(
+                f"the context {context.name!r} has no certificate for {context.address}",
+                hint=f"perseus login {context.address} --token T",
+            )
+        return self._connect_tls()
+
+    @property
+    def _can_tls(self) -> bool:
+        return bool(self.context.address and self.context.has_certificate)
+
+    def _connect_tls(self) -> Connection:
+        from perseus.identity.subject import server_name
+        from perseus.rpc.tls_client import TlsConnection
+
+        context = self.context
+        if self._tls is None:
+            self._tls = _ssl_context(context)
+        name = server_name(context.cluster_id, "node")
+        return TlsConnection(context.address, self._tls, name, CONNECT_TIMEOUT_S)
+
+
+class Stream:
+    """Answers of one call as they come; iterate once, ``close`` to leave early."""
+
+    def __init__(self, answers: Generator[Message, None, None]) -> None:
+        self._answers = answers
+
+    def __iter__(self) -> Iterator[Message]:
+        return self._answers
+
+    def close(self) -> None:
+        """Ends the call, and the connection with it when it is not over."""
+        self._answers.close()
+
+
+def _ssl_context(context: Context) -> Any:
+    """For TLS with the context's certificate, which ``ssl`` takes from files alone."""
+    import tempfile
+    from pathlib import Path
+
+    from perseus.identity.files import CERTIFICATE_FILE, KEY_FILE, Identity
+
+    with tempfile.TemporaryDirectory(prefix="perseus-") as name:
+        folder = Path(name)
+        for file, content in (
+            (CERTIFICATE_FILE, context.certificate_pem),
+            (KEY_FILE, context.key_pem),
+        ):
+            descriptor = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w") as opened:
+                opened.write(content)
+        parts = (context.ca_pem, context.certificate_pem, context.key_pem)
+        identity = Identity.of(folder, *(part.encode() for part in parts))
+        return identity.client_ssl_context()
+
+
+def identity_of(context: Context) -> Any:
+    """The context's certificate and key as a ``perseus.identity.files.Identity``."""
+    from pathlib import Path
+
+    from perseus.identity.files import Identity
+
+    if not context.has_certificate:
+        raise InvalidError(f"the context {context.name!r} has no certificate")
+    return Identity.of(
+        Path(context.path or ".").parent,
+        context.ca_pem.encode(),
+        context.certificate_pem.encode(),
+        context.key_pem.encode(),
+    )
+
+
+def _dotted(method: str) -> str:
+    return method.replace("/", ".")
