@@ -13,7 +13,6 @@ import perseus
 from perseus.daemon.config import NodeConfig, Paths
 from perseus.errors import PerseusError
 from perseus.filestore.control import ChunkserverControl
-from perseus.filestore.control import Ship as ChunkserverShip
 from perseus.identity.files import Identity
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
@@ -64,7 +63,7 @@ class Agent:
         self._random = random
         self._fatal = fatal
         self.control = ChunkserverControl(self._post_chunk_events)
-        self._meter = LoadMeter(str(paths.data))
+        self._meter = LoadMeter(paths.data)
         self._capacity = cluster_pb2.Capacity()
         self._directives: asyncio.Queue[agent_pb2.Directive] = asyncio.Queue(DIRECTIVES_MAXIMUM)
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,7 +77,7 @@ class Agent:
         await self._fork_chunkserver()
         await self.control.ready()
         await self.control.set_master(self._config.master_address)
-        capacity = await asyncio.to_thread(measure_capacity, str(self._paths.data))
+        capacity = await asyncio.to_thread(measure_capacity, self._paths.data)
         self._capacity = capacity_to_message(capacity)
         if self._settings.cpu > 0:
             self._capacity.resources.cpu = self._settings.cpu
@@ -87,7 +86,7 @@ class Agent:
             node=self._config.node_name,
             cores=self._capacity.resources.cpu,
             spawner=self._spawner,
-            movers=_Movers(self.control),
+            movers=self.control,
             clock=self._clock,
             disk=RealDisk(),
             settings=self._settings,
@@ -139,8 +138,6 @@ class Agent:
     def _load(self) -> cluster_pb2.Load:
         load = self._meter.measure()
         load.attempts_running = self.executor.counts()[1]
-        if self.link is not None:
-            self.executor.on_lease(self.link.lease_ends_at_s)
         return load
 
     def take_directives(self, directives: Sequence[agent_pb2.Directive]) -> None:
@@ -160,8 +157,6 @@ class Agent:
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(self._tell_grant_key(welcome.grant_key)))
         self.executor.on_welcome()
-        if self.link is not None:
-            self.executor.on_lease(self.link.lease_ends_at_s)
 
     def lose_lease(self) -> None:
         """The master was not heard of in time: nothing here may go on."""
@@ -240,39 +235,14 @@ class _Handlers:
     def on_acknowledged(self, attempts: Sequence[str]) -> None:
         self._agent.executor.acknowledged(attempts)
 
+    def on_lease_renewed(self, ends_at_s: float) -> None:
+        self._agent.executor.on_lease(ends_at_s)
+
     def on_lease_lost(self) -> None:
         self._agent.lose_lease()
 
     def on_refused(self, error: PerseusError) -> None:
         _log.error("the master refuses this node: %s", error)
-
-
-class _Movers:
-    """The chunkserver's movers as the executor wants them."""
-
-    def __init__(self, control: ChunkserverControl) -> None:
-        self._control = control
-
-    async def feed(self, path: str, fifo_path: str) -> None:
-        await self._control.feed(path, fifo_path)
-
-    async def place(self, path: str, target_path: str) -> None:
-        await self._control.place(path, target_path)
-
-    async def ship(self, attempt: str, stderr: bool, source_path: str) -> "_Ship":
-        return _Ship(await self._control.ship(attempt, stderr, source_path))
-
-
-class _Ship:
-    def __init__(self, ship: ChunkserverShip) -> None:
-        self._ship = ship
-
-    async def finish(self, size_bytes: int) -> tuple[int, int]:
-        shipped = await self._ship.finish(size_bytes)
-        return shipped.inode, shipped.checksum
-
-    async def abandon(self) -> None:
-        await self._ship.abandon()
 
 
 async def read_pieces(

@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
-
 from perseus.filestore.gateway import Gateway
 from perseus.filestore.namespace import Namespace
+from perseus.filestore.namespace_events import InodeChanged
 from perseus.filestore.replication import Replication
 from perseus.filestore.service import FilesService
+from perseus.filestore.service_layout import FileLocality
 from perseus.identity import roles
 from perseus.identity.authority import Authority
 from perseus.identity.files import Identity
@@ -21,6 +22,7 @@ from perseus.identity.token_text import TokenProof
 from perseus.identity.tokens import Tokens
 from perseus.jobs.service import JobsService
 from perseus.jobs.state import Jobs
+from perseus.jobs.state_events import JobChanged
 from perseus.membership.cluster_service import About, ClusterService
 from perseus.membership.commands import AddNode
 from perseus.membership.local_link import local_dialer
@@ -29,7 +31,7 @@ from perseus.membership.sessions import Sessions
 from perseus.membership.state import Membership
 from perseus.rpc.call import Call, Caller
 from perseus.rpc.registry import Registry
-from perseus.runtime.machine import Composite, Driver, Effect, Tick
+from perseus.runtime.machine import Composite, Driver, Effect, Machine, Tick
 from perseus.runtime.ports import Clock, Random
 from perseus.runtime.real import RealDisk
 from perseus.settings import Settings
@@ -38,6 +40,9 @@ from perseus.store.sqlite import SqliteStore
 TICK_S = 0.1
 GRANT_KEY_FILE = "grant.key"
 GRANT_KEY_BYTES = 32
+
+# (node id, attempt, of stderr, offset in bytes, follow) to the bytes that a running attempt wrote.
+ReadOutput = Callable[[str, str, bool, int, bool], AsyncIterator[bytes]]
 
 _log = logging.getLogger("perseus.daemon")
 
@@ -64,29 +69,61 @@ class Master:
     async def start(
         self,
         identity: Identity,
-        read_output: Any,
+        read_output: ReadOutput,
+        chunk_address: str,
         fatal: Callable[[BaseException], None],
     ) -> None:
-        """Opens the store, rebuilds the machines from it and begins to tick."""
+        """Opens the store, rebuilds the machines from it and begins to tick.
+
+        ``chunk_address`` is this node's chunkserver, through which the gateway reads.
+        """
         self._store = SqliteStore(self._paths.state, self._config.cluster_id)
         self.tokens = Tokens()
         self.membership = Membership(self._settings.lease_s)
         self.replication = Replication(self._settings, self.membership)
         self.namespace = Namespace(self._settings, self.replication)
-        self.jobs = Jobs(self._settings, self.membership, self.namespace)
-        machines = [self.tokens, self.membership, self.replication, self.namespace, self.jobs]
+        locality = FileLocality(self.namespace, self.replication)
+        self.jobs = Jobs(self._settings, self.membership, locality)
+        # Membership first: the others look at its nodes when they hear of them.
+        machines: list[Machine] = [
+            self.tokens,
+            self.membership,
+            self.replication,
+            self.namespace,
+            self.jobs,
+        ]
         composite = Composite(machines)
         composite.load(self._store.items())
         self._driver = Driver(composite, self._store, self._clock, self._deliver, fatal)
-        self._build_services(identity, read_output)
+        self._build_services(identity, read_output, chunk_address)
         await self._add_own_node()
         self._tasks.append(asyncio.create_task(self._tick(fatal)))
 
-    def _build_services(self, identity: Identity, read_output: Any) -> None:
+    def _build_services(
+        self, identity: Identity, read_output: ReadOutput, chunk_address: str
+    ) -> None:
         self._sessions = Sessions()
-        self._files = FilesService(self._driver, self.namespace, self.replication)
-        self._gateway = Gateway(self._files, identity)
-        self._jobs = JobsService(self._driver, self.jobs, read_output, self._gateway.read_file)
+        grant_key = _grant_key(self._paths.identity)
+        self._files = FilesService(
+            self._driver,
+            self.namespace,
+            self.replication,
+            self.membership,
+            self._settings,
+            grant_key,
+        )
+        self._gateway = Gateway(
+            self._files,
+            self.namespace,
+            identity,
+            self._config.cluster_id,
+            near_node=self._config.node_id,
+            local_chunk_address=chunk_address,
+        )
+        self._files.pipe = self._gateway
+        self._jobs = JobsService(
+            self._driver, self.jobs, self._random, read_output, self._gateway.read_file
+        )
         self._cluster = ClusterService(
             self._driver,
             self.membership,
@@ -101,7 +138,7 @@ class Master:
             self.membership,
             self._sessions,
             self._clock,
-            _grant_key(self._paths.identity),
+            grant_key,
             self._jobs.on_attempt_events,
             self._files.on_chunk_events,
         )
@@ -141,16 +178,19 @@ class Master:
         if hasattr(self, "_sessions"):
             self._sessions.close_all()
         if hasattr(self, "_gateway"):
-            await self._gateway.close()
+            self._gateway.close()
         if self._store is not None:
             self._store.close()
 
     def _deliver(self, effect: Effect) -> None:
         if self._sessions.deliver(effect):
             return
-        if self._files.deliver(effect) or self._jobs.deliver(effect):
-            return
-        _log.error("nobody takes the effect %s", type(effect).__name__)
+        if isinstance(effect, InodeChanged):
+            self._files.on_inode_changed(effect)
+        elif isinstance(effect, JobChanged):
+            self._jobs.on_job_changed(effect)
+        else:
+            _log.error("nobody takes the effect %s", type(effect).__name__)
 
     async def _tick(self, fatal: Callable[[BaseException], None]) -> None:
         while True:
@@ -171,5 +211,3 @@ def _grant_key(folder: Path) -> bytes:
         key = secrets.token_bytes(GRANT_KEY_BYTES)
         RealDisk().write(str(path), key, 0o600)
         return key
-
-

@@ -12,10 +12,8 @@ from perseus.daemon.config import NodeConfig, Paths
 from perseus.daemon.node import exit_with_pid, until_told
 from perseus.daemon.renewal import Renewal
 from perseus.errors import PerseusError, UnavailableError
-from perseus.identity import roles
 from perseus.identity.files import Identity
 from perseus.proto.v1 import agent_pb2
-from perseus.rpc.call import Call, Caller
 from perseus.rpc.callers import socket_roles
 from perseus.rpc.channels import aio_channel
 from perseus.rpc.forward import forwarding
@@ -80,7 +78,8 @@ class Daemon:
 
     async def _until_over(self) -> None:
         told = asyncio.create_task(until_told(exit_with_pid()))
-        await asyncio.wait([told, self._failed], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [told, self._failed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self._failed.done():
             told.cancel()
             raise self._failed.result()
@@ -105,7 +104,8 @@ class Daemon:
 
             master = Master(self._config, self._paths, self._settings, self._clock, self._random)
             stack.push_async_callback(master.stop)
-            await master.start(self._identity, self._read_output(agent), self._fail)
+            read_output = self._read_output(agent, master)
+            await master.start(self._identity, read_output, agent.control.chunk_address, self._fail)
             registry = master.registry()
             check, dial = token_check(master.judge_server_name), master.local_dialer()
         else:
@@ -155,16 +155,17 @@ class Daemon:
         for channel in channels:
             await channel.close(None)
 
-    def _read_output(self, agent: Agent) -> Any:
+    def _read_output(self, agent: Agent, master: Any) -> Any:
         """What the master reads running attempts' output by: here directly, else by RPC."""
 
         async def read(
-            node_id: str, address: str, attempt: str, stderr: bool, offset: int, follow: bool
+            node_id: str, attempt: str, stderr: bool, offset: int, follow: bool
         ) -> AsyncIterator[bytes]:
             if node_id == self._config.node_id:
                 async for data in agent.outputs.read(attempt, stderr, offset, follow):
                     yield data
                 return
+            address = master.membership.node(node_id).address
             stub = AioStub(self._channel(address, "node"), "Outputs", address)
             request = agent_pb2.ReadOutputRequest(
                 attempt=attempt, stderr=stderr, offset_bytes=offset, follow=follow
@@ -184,12 +185,6 @@ class Daemon:
         if self._front is not None:
             self._front.use_identity(identity)
         await self._close_channels()
-
-
-def node_call(config: NodeConfig) -> Call:
-    """The call by which the agent in the master's own process connects."""
-    caller = Caller(config.node_name, roles.NODE, "node", config.node_id, origin="this process")
-    return Call(caller, "/perseus.v1.Agents/Connect")
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Message = dict[str, Any]
+else:
+    Message = dict
 
 RECEIVE_BYTES = 256 << 10
 HEAD_MAXIMUM_BYTES = 64 << 10
@@ -152,8 +154,10 @@ class Connection(ABC):
 
     def _is_alive(self) -> bool:
         """Whether an idle connection was not closed by the daemon meanwhile."""
+        # The last call's time limit would make this wait, whatever the flags say.
+        self._socket.settimeout(0.0)
         try:
-            self._socket.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+            self._socket.recv(1, _socket.MSG_PEEK)
         except BlockingIOError:
             return True
         except OSError:
