@@ -197,7 +197,8 @@ class Cluster:
         seal = directive.seal
         held = node.held.get(seal.chunk)
         if held is None:
-            return agent_pb2.ChunkEvent(deleted=seal.chunk)
+            failure = agent_pb2.ChunkFailure(chunk=seal.chunk, message="it is not here")
+            return agent_pb2.ChunkEvent(failure=failure)
         if seal.probe:
             held.fenced = held.fenced or seal.version > held.version
         elif held.length < seal.length_bytes or held.version > seal.version:

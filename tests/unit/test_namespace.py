@@ -275,7 +275,9 @@ def test_silent_writers_are_ended() -> None:
     cluster.do(files.RenewWriteLease(renewed.inode, renewed.epoch))
     cluster.advance(2)
     assert tree_of(cluster) == {"/": None, "/visible": 0, "/renewed": 0}
-    opened = {p: cluster.namespace.info(cluster.namespace.inode_at(p)).open for p in tree_of(cluster)}
+    opened = {
+        p: cluster.namespace.info(cluster.namespace.inode_at(p)).open for p in tree_of(cluster)
+    }
     assert opened == {"/": False, "/visible": False, "/renewed": True}
     assert cluster.namespace.file(output.inode) is None
     assert cluster.refused(files.RenewWriteLease(visible.inode, visible.epoch)).code == "lease_lost"

@@ -39,6 +39,7 @@ from perseus.filestore.replication_state import (
     Note,
     State,
     delete_directive,
+    presence_directive,
     probe_directive,
     seal_directive,
 )
@@ -182,6 +183,8 @@ class Replication:
         for chunk_id in self._state.on_node.get(node_id, set()) - listed:
             self._unlisted(at, self._state.chunks[chunk_id], node_id)
         for replica in event.replicas:
+            # What it was told in its session before may be lost.
+            self._seals.pop((replica.chunk, node_id), None)
             self._present(at, node_id, replica)
         self._recovery.node_up(node_id)
 
@@ -244,7 +247,9 @@ class Replication:
             self._too_short(at, chunk, node_id, replica)
         elif not _is_same(chunk, replica):
             self._adopt(chunk, node_id)
-            self._send_seal(at, chunk, node_id)
+            if (chunk.id, node_id) not in self._seals:
+                # Told already, it is told again by time alone: its disk may refuse.
+                self._send_seal(at, chunk, node_id)
             self._repair.look(at, chunk)
         else:
             self._adopt(chunk, node_id)
@@ -300,17 +305,26 @@ class Replication:
     def _failure(self, at: Instant, node_id: str, failure: agent_pb2.ChunkFailure) -> None:
         was_fetch = self._repair.failed(at, failure.chunk, node_id, failure.disk_full)
         chunk = self._state.chunks.get(failure.chunk)
-        if chunk is None or chunk.is_open:
+        if chunk is None:
             return
+        where = self._state.name(node_id)
         if was_fetch:
-            where = self._state.name(node_id)
             text = f"{where} could not copy chunk {chunk.id:016x}: {failure.message}"
             self._state.note("warning", chunk, text, at.time_s)
-        elif node_id in self._state.unconfirmed.get(chunk.id, ()):
-            others = [other for other in self._state.good(chunk) if other != node_id]
-            if others:
-                self._let_go(at, chunk, node_id, f"could not seal its replica: {failure.message}")
-                self._state.direct(node_id, delete_directive(chunk.id, chunk.version + 1))
+        elif node_id in chunk.nodes and not self._drop_unsealed(at, chunk, node_id, failure):
+            # A seal or probe failed, perhaps because nothing is there.
+            self._state.direct(node_id, presence_directive(chunk.id))
+
+    def _drop_unsealed(
+        self, at: Instant, chunk: Chunk, node_id: str, failure: agent_pb2.ChunkFailure
+    ) -> bool:
+        """Gives up a replica that could not be sealed, if there are others."""
+        others = [other for other in self._state.good(chunk) if other != node_id]
+        if node_id not in self._state.unconfirmed.get(chunk.id, ()) or not others:
+            return False
+        self._let_go(at, chunk, node_id, f"could not seal its replica ({failure.message})")
+        self._state.direct(node_id, delete_directive(chunk.id, chunk.version + 1))
+        return True
 
     def _deleted(self, at: Instant, node_id: str, chunk_id: int) -> None:
         chunk = self._state.chunks.get(chunk_id)

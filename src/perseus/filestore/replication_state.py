@@ -304,3 +304,8 @@ def seal_directive(chunk: Chunk) -> agent_pb2.Directive:
 def probe_directive(chunk: int, version: int) -> agent_pb2.Directive:
     """Tell the replica's length; a version above the replica's also ends its writing."""
     return agent_pb2.Directive(seal=agent_pb2.SealReplica(chunk=chunk, version=version, probe=True))
+
+
+def presence_directive(chunk: int) -> agent_pb2.Directive:
+    """Deletes nothing, for no version is below 0; the answer says whether a replica is there."""
+    return delete_directive(chunk, 0)
