@@ -1,0 +1,268 @@
+"""The service Jobs: what people ask, and what nodes tell of their attempts.
+
+It holds no state of its own but those who wait. Answers are given when they are
+durable; whoever waits is woken by the effect JobChanged, after the commit.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
+from perseus.filestore.events import Locality
+from perseus.ids import ALPHABET, JOB_ID_LENGTH, encode
+from perseus.jobs import spec, views, why
+from perseus.jobs.follow import Follower, Sources, Wanted
+from perseus.jobs.follow_watch import Watches
+from perseus.jobs.state import Jobs
+from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
+from perseus.jobs.state_job import Job
+from perseus.jobs.state_leases import Nodes
+from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.rpc.call import Call
+from perseus.runtime.machine import Driver
+from perseus.runtime.ports import Random
+from perseus.settings import Settings
+
+LAST = "@last"
+LIST_DEFAULT = 100
+LIST_MAXIMUM = 1_000
+# Ids tried before giving up on finding a free one.
+ID_TRIES = 10
+CANDIDATES_SHOWN = 8
+WAIT_MAXIMUM_S = 3_600.0
+FOLLOWERS_MAXIMUM = 2_000
+SIGNAL_TERMINATE = 15
+
+
+class JobsService:
+    """See the module. ``nodes`` and ``files`` are the machines of membership and filestore."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        jobs: Jobs,
+        nodes: Nodes,
+        files: Locality,
+        sources: Sources,
+        random: Random,
+        settings: Settings,
+    ) -> None:
+        self._driver = driver
+        self._jobs = jobs
+        self._nodes = nodes
+        self._files = files
+        self._sources = sources
+        self._random = random
+        self._settings = settings
+        self._watches = Watches()
+        self._followers = 0
+        # What goes on after its caller has gone; at most one for each Run.
+        self._background: set[asyncio.Task[Any]] = set()
+
+    # For the daemon.
+
+    def job_changed(self, job_id: str) -> None:
+        """Delivers the effect JobChanged."""
+        self._watches.wake(job_id)
+
+    async def on_attempt_events(
+        self, node_id: str, session: int, events: Iterable[agent_pb2.AttemptEvent]
+    ) -> None:
+        """All attempt events of one message of a node, in one commit."""
+        reports = tuple(events)
+        if reports:
+            await self._driver.do(AttemptsReported(node_id, session, reports))
+
+    def attempts_leased(self, node_id: str) -> int:
+        """How many attempts the master has leased to the node, for listings."""
+        return self._jobs.leased_to(node_id)
+
+    async def close(self) -> None:
+        """Waits for what still goes on."""
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # RPCs.
+
+    async def submit(self, request: jobs_pb2.SubmitRequest, call: Call) -> jobs_pb2.SubmitResponse:
+        """Accepts a job."""
+        return jobs_pb2.SubmitResponse(job_id=await self._submit(request, call))
+
+    async def run(
+        self, request: jobs_pb2.RunRequest, call: Call
+    ) -> AsyncGenerator[jobs_pb2.FollowEvent, None]:
+        """Accepts a job and shows it; cancels it when the caller goes, unless detached."""
+        submitting = self._start(self._submit(request.submit, call))
+        ended = False
+        try:
+            job = self._jobs.job(await asyncio.shield(submitting))
+            async with aclosing(self._follow(job, Wanted())) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            if not ended and not request.detach:
+                self._start(self._abandon(submitting, call.caller.name))
+
+    async def follow(
+        self, request: jobs_pb2.FollowRequest, call: Call
+    ) -> AsyncGenerator[jobs_pb2.FollowEvent, None]:
+        """Output and changes of a job."""
+        job = self._resolve(request.job_id, call)
+        task = request.task if request.HasField("task") else None
+        if task is not None and task >= job.record.count:
+            raise NotFoundError(
+                f"job {job.job_id} has no task {task}; it has {job.record.count}, from 0",
+                hint=f"perseus logs {job.job_id} --task {job.record.count - 1}",
+            )
+        both = not request.stdout and not request.stderr
+        wanted = Wanted(
+            stdout=both or request.stdout,
+            stderr=both or request.stderr,
+            follow=request.follow,
+            task=task,
+            stdout_offset_bytes=request.stdout_offset_bytes,
+            stderr_offset_bytes=request.stderr_offset_bytes,
+        )
+        async with aclosing(self._follow(job, wanted)) as events:
+            async for event in events:
+                yield event
+
+    async def get_job(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.Job:
+        """One job with its tasks."""
+        return views.job_message(self._resolve(request.job_id, call), request.first_task)
+
+    async def list_jobs(
+        self, request: jobs_pb2.ListJobsRequest, call: Call
+    ) -> jobs_pb2.ListJobsResponse:
+        """The newest jobs."""
+        limit = min(request.limit or LIST_DEFAULT, LIST_MAXIMUM)
+        response = jobs_pb2.ListJobsResponse()
+        for job in reversed(self._jobs.jobs().values()):
+            if request.active and not job.active:
+                continue
+            if len(response.jobs) >= limit:
+                response.more = True
+                break
+            response.jobs.append(views.listed_message(job))
+        return response
+
+    async def wait(self, request: jobs_pb2.WaitRequest, call: Call) -> jobs_pb2.Job:
+        """The job when it has ended, or as it is when the time is over; 0 means as long as
+        WAIT_MAXIMUM_S."""
+        job = self._resolve(request.job_id, call)
+        timeout_s = min(max(0.0, request.timeout_s) or WAIT_MAXIMUM_S, WAIT_MAXIMUM_S)
+        if job.active:
+            await self._await_end(job, timeout_s)
+        return views.job_message(job)
+
+    async def kill(self, request: jobs_pb2.KillRequest, call: Call) -> jobs_pb2.KillResponse:
+        """Signals or cancels a job."""
+        job = self._resolve(request.job_id, call)
+        signal = spec.check_signal(request.signal)
+        tasks = await self._driver.do(Kill(job.job_id, signal, call.caller.name))
+        return jobs_pb2.KillResponse(tasks=tasks)
+
+    async def retry(self, request: jobs_pb2.RetryRequest, call: Call) -> jobs_pb2.Job:
+        """Runs once more what did not finish well."""
+        job = self._resolve(request.job_id, call)
+        await self._driver.do(Retry(job.job_id, call.caller.name))
+        return views.job_message(job)
+
+    async def why(self, request: jobs_pb2.WhyRequest, call: Call) -> jobs_pb2.WhyResponse:
+        """Why it waits, was placed where it was, or was retried."""
+        job = self._resolve(request.job_id, call)
+        time_s = self._driver.instant().time_s
+        return jobs_pb2.WhyResponse(sentences=why.sentences(self._jobs, job, time_s))
+
+    # How.
+
+    async def _submit(self, request: jobs_pb2.SubmitRequest, call: Call) -> str:
+        accepted = spec.check(request, self._settings, self._nodes, self._files)
+        for _ in range(ID_TRIES):
+            event = Submit(
+                job_id=encode(self._random.bits(5 * JOB_ID_LENGTH), JOB_ID_LENGTH),
+                user=call.caller.name,
+                spec=accepted.spec,
+                count=accepted.count,
+                parallel=accepted.parallel,
+                name=accepted.name,
+                request_id=accepted.request_id,
+            )
+            if self._jobs.find(event.job_id) is None:
+                job_id = await self._driver.do(event)
+                assert isinstance(job_id, str)
+                return job_id
+        raise ConflictError("no free job id was found", hint="try again")
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Does it also when the caller goes away."""
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _abandon(self, submitting: "asyncio.Task[Any]", user: str) -> None:
+        """The caller of Run is gone: what was submitted is cancelled."""
+        await asyncio.wait((submitting,))
+        if submitting.cancelled() or submitting.exception() is not None:
+            return
+        if self._jobs.find(submitting.result()) is not None:
+            await self._driver.do(Kill(submitting.result(), SIGNAL_TERMINATE, user))
+
+    async def _follow(self, job: Job, wanted: Wanted) -> AsyncGenerator[jobs_pb2.FollowEvent, None]:
+        if self._followers >= FOLLOWERS_MAXIMUM:
+            raise UnavailableError(
+                f"{FOLLOWERS_MAXIMUM} callers follow jobs already",
+                hint=f"wait for it instead: perseus wait {job.job_id}",
+            )
+        self._followers += 1
+        try:
+            follower = Follower(job, wanted, self._sources, self._watches)
+            async with aclosing(follower.events()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._followers -= 1
+
+    async def _await_end(self, job: Job, timeout_s: float) -> None:
+        with self._watches.watch(job.job_id) as watch:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    while job.active:
+                        await watch.changed()
+            except TimeoutError:
+                return
+
+    def _resolve(self, text: str, call: Call) -> Job:
+        """The job that an id, the beginning of one, or "@last" means."""
+        if text == LAST:
+            return self._last(call.caller.name)
+        job = self._jobs.find(text)
+        if job is not None:
+            return job
+        if not text or len(text) > JOB_ID_LENGTH or not set(text) <= set(ALPHABET):
+            raise NotFoundError(f"{text[:80]!r} is not the id of a job", hint="perseus ps --all")
+        found = [job_id for job_id in self._jobs.jobs() if job_id.startswith(text)]
+        if len(found) > 1:
+            raise InvalidError(
+                f"{text!r} is the beginning of {len(found)} jobs' ids: {_some(found)}",
+                hint="write more of it, or @last for your latest job",
+            )
+        if not found:
+            raise NotFoundError(f"there is no job {text!r}", hint="perseus ps --all")
+        return self._jobs.job(found[0])
+
+    def _last(self, user: str) -> Job:
+        for job in reversed(self._jobs.jobs().values()):
+            if job.record.user == user:
+                return job
+        raise NotFoundError(
+            f"{user} has submitted no job that is still kept", hint="perseus run -- CMD ARGS"
+        )
+
+
+def _some(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:CANDIDATES_SHOWN])
+    return f"{shown}, …" if len(ids) > CANDIDATES_SHOWN else shown

@@ -1,0 +1,54 @@
+"""What one step changes: each record is written once, at the end of the step."""
+
+from perseus.filestore.events import RemoveFolder
+from perseus.jobs import records
+from perseus.jobs.records import TaskRecord
+from perseus.jobs.state_events import JobChanged
+from perseus.jobs.state_job import Job, folder_of
+from perseus.runtime.machine import Effect, Event, Step, Write
+
+
+class Change:
+    """Collects; ``step`` gives the writes and effects."""
+
+    __slots__ = ("_changed", "_jobs", "_tasks", "_writes", "effects")
+
+    def __init__(self) -> None:
+        self.effects: list[Effect | Event] = []
+        self._jobs: dict[str, Job] = {}
+        self._tasks: dict[int, tuple[str, TaskRecord]] = {}
+        self._changed: dict[str, None] = {}
+        self._writes: list[Write] = []
+
+    def job(self, job: Job) -> None:
+        """The job's record changed."""
+        self._jobs[job.job_id] = job
+        self._changed[job.job_id] = None
+
+    def task(self, job: Job, task: TaskRecord) -> None:
+        """The task's record changed."""
+        self._tasks[id(task)] = (job.job_id, task)
+        self._changed[job.job_id] = None
+
+    def touched(self, job: Job) -> None:
+        """Those who wait for the job may look; nothing more to write."""
+        self._changed[job.job_id] = None
+
+    def forget(self, job: Job) -> None:
+        """The job and its tasks are gone, and so is its folder."""
+        self._writes.append(Write(records.job_key(job.job_id), None))
+        self._writes += [
+            Write(records.task_key(job.job_id, task.index), None) for task in job.tasks
+        ]
+        self.effects.append(RemoveFolder(folder_of(job.job_id)))
+        self._changed[job.job_id] = None
+
+    def step(self, reply: object) -> Step:
+        """The step of all that was collected."""
+        writes = self._writes
+        for job in self._jobs.values():
+            writes.append(records.job_write(job.record))
+        for job_id, task in self._tasks.values():
+            writes.append(records.task_write(job_id, task))
+        self.effects.extend(JobChanged(job_id) for job_id in self._changed)
+        return Step(writes, self.effects, reply)

@@ -1,0 +1,69 @@
+"""What happens to jobs: the events that the machine takes, and the effects it has.
+
+Besides these it takes NodeUp, NodeDown and NodeChanged of membership, and Tick.
+"""
+
+from dataclasses import dataclass
+
+from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.runtime.machine import Effect, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Event):
+    """A job, checked by ``spec.check``. Replies the job's id.
+
+    The same ``request_id`` of the same user again replies the id of the first.
+    Raises ConflictError when ``job_id`` is taken, TooLargeError when the queue is full.
+    """
+
+    # Chosen by the caller, as ``ids`` has it.
+    job_id: str
+    user: str
+    # With all defaults filled in; never changed afterwards.
+    spec: jobs_pb2.TaskSpec
+    count: int = 1
+    parallel: int = 0
+    name: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsReported(Event):
+    """What a node tells of its attempts, all of one message. Never raises.
+
+    A report of an older session is dropped: the agent repeats it on the newer one.
+    """
+
+    node_id: str
+    session: int
+    reports: tuple[agent_pb2.AttemptEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Event):
+    """Signals running tasks; SIGTERM and SIGKILL cancel the job. Replies how many tasks it
+    concerned. Raises NotFoundError."""
+
+    job_id: str
+    signal: int
+    # Who asks, for the history.
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Event):
+    """Runs once more what did not finish well. Replies how many tasks.
+
+    Raises NotFoundError, and ConflictError when there is none.
+    """
+
+    job_id: str
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged(Effect):
+    """A job or a task of it changed: those who wait may look again."""
+
+    job_id: str
