@@ -156,12 +156,12 @@ async def running_master(folder: Path, settings: Settings = QUICK) -> AsyncItera
     try:
         async with asyncio.timeout(LIMIT_S):
             yield master
-        assert not master.failures
     finally:
         await end(ticking)
-        master.sessions.close_all()
+        await master.agents.close()
         await master.front.stop(0.1)
         master.store.close()
+    assert not master.failures
 
 
 @dataclass

@@ -112,6 +112,12 @@ class AgentLink:
         if self._stream is not None:
             self._stream.post(attempt_events, chunk_events)
 
+    def say_hello_again(self) -> None:
+        """Ends the present stream, so that a new Hello tells what has changed: addresses,
+        the certificate, the replicas of a chunkserver that was started anew."""
+        if self._stream is not None:
+            self._stream.give_up("this node has something new to say in its Hello")
+
     async def run(self) -> None:
         """Runs until it is cancelled, or raises the refusal that ended it."""
         await first_to_end(self._keep_streams(), self._lease.watch(self._settings.heartbeat_s))

@@ -10,7 +10,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from perseus.errors import InternalError, InvalidError, PerseusError, RefusedError
+from perseus.errors import (
+    InternalError,
+    InvalidError,
+    PerseusError,
+    RefusedError,
+    UnavailableError,
+)
 from perseus.membership.commands import Connect, Connected, Disconnected, HeartbeatReceived
 from perseus.membership.events import Replica
 from perseus.membership.sessions import Outbox, Sessions
@@ -56,6 +62,17 @@ class AgentsService:
         self._on_chunk_events = on_chunk_events
         # Ends of sessions that are being recorded; their streams are gone already.
         self._endings: set[asyncio.Future[None]] = set()
+        self._closing = False
+
+    async def close(self) -> None:
+        """Ends all streams and takes no more; afterwards the driver is not called from here.
+
+        To be called before the store is closed.
+        """
+        self._closing = True
+        self._sessions.close_all()
+        if self._endings:
+            await asyncio.wait(list(self._endings))
 
     async def connect(
         self, requests: AsyncIterator[agent_pb2.AgentMessage], call: Call
@@ -64,6 +81,8 @@ class AgentsService:
         node_id = call.caller.node_id
         if not node_id:
             raise RefusedError(f"{call.caller} is not a node")
+        if self._closing:
+            raise UnavailableError("the master is stopping")
         incoming = requests.__aiter__()
         hello = await self._first_message(incoming)
         connected = await self._open_session(_connect_event(node_id, hello))
@@ -106,6 +125,8 @@ class AgentsService:
 
     def _end_session(self, connected: Connected) -> None:
         self._sessions.close(connected.node_id, connected.session)
+        if self._closing:
+            return
         event = Disconnected(connected.node_id, connected.session)
         ending = asyncio.ensure_future(self._record_end(event))
         self._endings.add(ending)

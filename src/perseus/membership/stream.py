@@ -32,7 +32,8 @@ class AgentStream:
         self._incoming: AsyncIterator[agent_pb2.MasterMessage] | None = None
         self._attempt_events: deque[agent_pb2.AttemptEvent] = deque()
         self._chunk_events: deque[agent_pb2.ChunkEvent] = deque()
-        self._overflowed = False
+        # Why the stream is to be ended; empty while it is not.
+        self._given_up = ""
         self._wake = asyncio.Event()
         self._number = 0
         self._heartbeat_due = False
@@ -51,9 +52,14 @@ class AgentStream:
         self._attempt_events.extend(attempt_events)
         self._chunk_events.extend(chunk_events)
         if len(self._attempt_events) + len(self._chunk_events) > OUTBOX_MAXIMUM_EVENTS:
-            self._overflowed = True
             self._attempt_events.clear()
             self._chunk_events.clear()
+            self.give_up(f"more than {OUTBOX_MAXIMUM_EVENTS} reports waited to be sent")
+        self._wake.set()
+
+    def give_up(self, reason: str) -> None:
+        """Ends the stream as soon as nothing is being sent."""
+        self._given_up = reason
         self._wake.set()
 
     def check(self) -> None:
@@ -98,8 +104,8 @@ class AgentStream:
             await self._wake.wait()
             self._wake.clear()
             self.check()
-            if self._overflowed:
-                raise UnavailableError(f"more than {OUTBOX_MAXIMUM_EVENTS} reports wait to be sent")
+            if self._given_up:
+                raise UnavailableError(self._given_up)
             if self._heartbeat_due or self._attempt_events or self._chunk_events:
                 await self._link.send(self._next_message(load))
 
