@@ -25,6 +25,7 @@ from perseus.errors import (
     UnavailableError,
 )
 from perseus.ids import AttemptId
+from perseus.jobs.executor_folders import Folders
 from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Clock, Disk, Exit, Spawner, SpawnRequest
@@ -59,13 +60,12 @@ class Host:
     spawner: Spawner
     movers: Movers
     ships: ShipRoom
+    folders: Folders
     clock: Clock
     disk: Disk
     # Of the node.
     node: str
     base_environment: dict[str, str]
-    # The folder that holds one folder for each attempt.
-    folder: str
     output_limit_bytes: int
     disk_reserve_bytes: int
 
@@ -117,7 +117,7 @@ class Attempt:
         self.id = str(attempt)
         self.job_id = attempt.job_id
         self.start = start
-        self.folder = os.path.join(host.folder, self.id)
+        self.folder = os.path.join(host.folders.root, self.id)
         self.phase = Phase.WAITING
         self.pid = 0
         # What tells its end, once it has ended; posted until acknowledged.
@@ -125,6 +125,8 @@ class Attempt:
         # What tells that it runs.
         self.running: agent_pb2.AttemptEvent | None = None
         self.is_discarded = False
+        # Its processes are all gone for certain, and its outputs are small.
+        self.left_nothing = False
         limit_bytes = start.spec.output_limit_bytes or host.output_limit_bytes
         self.stdout = Spool(os.path.join(self.folder, "stdout"), "stdout", limit_bytes)
         self.stderr = Spool(os.path.join(self.folder, "stderr"), "stderr", limit_bytes)
@@ -269,14 +271,13 @@ class Attempt:
             self.is_discarded = True
             return node_failure(str(error))
         self._account(ended)
+        self.left_nothing = ended.left_nothing
         return self._cause or _by_itself(ended)
 
     async def _prepare(self) -> SpawnRequest:
         spec = self.start.spec
         work = os.path.join(self.folder, "work")
-        os.mkdir(self.folder, 0o700)
-        os.mkdir(work, 0o700)
-        os.mkdir(os.path.join(self.folder, "tmp"), 0o700)
+        self._host.folders.make(self.folder)
         if spec.files:
             self._placing = asyncio.ensure_future(self._place_files(work))
             await self._placing
@@ -430,7 +431,7 @@ class Attempt:
 
     def _disk_is_low(self) -> bool:
         reserve_bytes = self._host.disk_reserve_bytes
-        free_bytes = self._host.disk.free_bytes(self._host.folder)
+        free_bytes = self._host.disk.free_bytes(self._host.folders.root)
         if free_bytes >= reserve_bytes:
             return False
         self._set_cause(
@@ -474,6 +475,7 @@ class Attempt:
         if spool.is_inline:
             await ship.abandon()
             return _inline_output(spool)
+        self.left_nothing = False
         shipped = await ship.finish(spool)
         return agent_pb2.Output(
             size_bytes=spool.size_bytes, inode=shipped.inode, truncated=spool.truncated

@@ -5,22 +5,22 @@ told again to each new session, until the master has acknowledged it; then the
 attempt and its folder are forgotten. Attempts beyond the node's cores wait
 here in the order in which they came.
 
-Everything runs on one event loop; nothing but the removal of folders leaves it.
+Everything runs on one event loop; only the removal of folders leaves it.
 """
 
 import asyncio
 import logging
 import os
 import pwd
-import shutil
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 from perseus.ids import parse_attempt
 from perseus.jobs.attempts import Attempt, Host, Phase, cancelled, node_failure
+from perseus.jobs.executor_folders import Folders
+from perseus.jobs.executor_gate import Gate
 from perseus.jobs.spool import Movers, ShipRoom
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.ports import Clock, Disk, Spawner
@@ -30,16 +30,10 @@ from perseus.settings import Settings
 ATTEMPTS_MAXIMUM = 100_000
 # Forgotten attempts that are remembered by id, so that a late duplicate does not run again.
 FORGOTTEN_MAXIMUM = 20_000
-# Between two batches: what ends meanwhile shares the thread's start.
-_REMOVE_PAUSE_S = 0.1
-# Folders are removed in batches of at most this many, by one thread.
-_REMOVE_BATCH_MAXIMUM = 1000
 _PATH = (
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     ":/run/wrappers/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin"
 )
-# Sums of fractions of cores are compared with this much slack.
-_CPU_SLACK = 1e-6
 
 _log = logging.getLogger("perseus.jobs.executor")
 
@@ -85,39 +79,34 @@ class Executor:
             spawner,
             movers,
             ShipRoom(),
+            Folders(os.path.abspath(folder)),
             clock,
             disk,
             node,
             base_environment(),
-            os.path.abspath(folder),
             settings.output_limit_bytes,
             settings.disk_reserve_bytes,
         )
         self._post_events = post
         self._attempts: dict[str, Attempt] = {}
-        self._gate = _Gate(cores)
+        self._gate = Gate[Attempt](cores)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._forgotten: OrderedDict[str, None] = OrderedDict()
         self._events: list[agent_pb2.AttemptEvent] = []
         self._posting = False
-        self._remover = _Remover()
         self._lease_ends_s = float("inf")
 
     async def start(self) -> None:
         """Makes the folder, and empties it of what an earlier agent left. Call it after
         ``spawner_journal.sweep`` and before the first directive."""
-        folder = self._host.folder
-        os.makedirs(folder, 0o700, exist_ok=True)
-        old = [entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-        self._remover.remove(old)
-        await self._remover.wait()
+        await self._host.folders.start()
 
     async def close(self) -> None:
         """Kills all attempts; returns when their folders are gone."""
         self.on_lease_lost()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()))
-        await self._remover.wait()
+        await self._host.folders.close()
 
     # --- what the master says
 
@@ -289,147 +278,11 @@ class Executor:
             self._forgotten.popitem(last=False)
 
     def _remove(self, attempt: Attempt) -> None:
-        self._remover.remove([attempt.folder])
-
-
-class _Gate:
-    """Which waiting attempt may use cores next: the oldest that its job's limit allows.
-
-    When the oldest does not fit, younger ones wait as well, so that none starves.
-    """
-
-    def __init__(self, cores: float) -> None:
-        self._cores = cores
-        self._used = 0.0
-        self._sequence = 0
-        # Waiting attempts of each job, oldest first, by the order of their coming.
-        self._waiting: dict[str, OrderedDict[str, tuple[int, Attempt]]] = {}
-        self._running: dict[str, set[str]] = {}
-        # How many of a job may run at once here, as said last; 0: no limit.
-        self._parallel: dict[str, int] = {}
-
-    @property
-    def waiting(self) -> int:
-        """Attempts that wait."""
-        return sum(len(queue) for queue in self._waiting.values())
-
-    @property
-    def running(self) -> int:
-        """Attempts that use cores."""
-        return sum(len(ids) for ids in self._running.values())
-
-    def add(self, attempt: Attempt) -> None:
-        """Queues it."""
-        self._sequence += 1
-        queue = self._waiting.setdefault(attempt.job_id, OrderedDict())
-        queue[attempt.id] = (self._sequence, attempt)
-        self._parallel[attempt.job_id] = attempt.start.parallel
-
-    def drop(self, attempt: Attempt) -> None:
-        """Takes a waiting attempt out."""
-        queue = self._waiting.get(attempt.job_id)
-        if queue is not None and queue.pop(attempt.id, None) is not None and not queue:
-            del self._waiting[attempt.job_id]
-            self._forget(attempt.job_id)
-
-    def next(self) -> Attempt | None:
-        """Takes the next one out of the queue and gives it its cores; None when none may run."""
-        heads = [
-            next(iter(queue.values()))
-            for job_id, queue in self._waiting.items()
-            if self._allows(job_id)
-        ]
-        if not heads:
-            return None
-        _, attempt = min(heads, key=lambda head: head[0])
-        cpu = self._cpu(attempt)
-        if self._used + cpu > self._cores + _CPU_SLACK:
-            return None
-        self._running.setdefault(attempt.job_id, set()).add(attempt.id)
-        self._used += cpu
-        self.drop(attempt)
-        return attempt
-
-    def release(self, attempt: Attempt) -> None:
-        """Its cores are free again; harmless when they were."""
-        ids = self._running.get(attempt.job_id)
-        if ids is None or attempt.id not in ids:
-            return
-        ids.remove(attempt.id)
-        self._used -= self._cpu(attempt)
-        if not ids:
-            del self._running[attempt.job_id]
-            self._forget(attempt.job_id)
-
-    def _allows(self, job_id: str) -> bool:
-        parallel = self._parallel[job_id]
-        return not parallel or len(self._running.get(job_id, ())) < parallel
-
-    def _forget(self, job_id: str) -> None:
-        if job_id not in self._waiting and job_id not in self._running:
-            self._parallel.pop(job_id, None)
-
-    def _cpu(self, attempt: Attempt) -> float:
-        # More than the node has: then it runs alone.
-        return min(attempt.start.spec.resources.cpu or 1.0, self._cores)
-
-
-class _Remover:
-    """Removes folders by one thread, many at a time: a big one must not stall control."""
-
-    def __init__(self) -> None:
-        self._folders: deque[str] = deque()
-        self._task: asyncio.Task[None] | None = None
-
-    def remove(self, folders: Iterable[str]) -> None:
-        """Soon; quiet about what is not there."""
-        self._folders.extend(folders)
-        if self._folders and self._task is None:
-            self._task = asyncio.create_task(self._work())
-
-    async def wait(self) -> None:
-        """Returns when all are removed."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
-
-    async def _work(self) -> None:
-        try:
-            while self._folders:
-                count = min(len(self._folders), _REMOVE_BATCH_MAXIMUM)
-                batch = [self._folders.popleft() for _ in range(count)]
-                await asyncio.to_thread(_remove_all, batch)
-                await asyncio.sleep(_REMOVE_PAUSE_S)
-        finally:
-            self._task = None
-
-
-def _remove_all(folders: Sequence[str]) -> None:
-    for folder in folders:
-        if not _remove_small(folder):
-            shutil.rmtree(folder, onerror=_make_writable)
-
-
-def _remove_small(folder: str) -> bool:
-    """Removes a folder in which the task left nothing of its own: a handful of calls."""
-    try:
-        for name in ("stdout", "stderr", "stdin"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{folder}/{name}")
-        for name in ("/work", "/tmp", ""):
-            os.rmdir(folder + name)
-    except FileNotFoundError:
-        return not os.path.exists(folder)
-    except OSError:
-        return False
-    return True
-
-
-def _make_writable(function: Callable[[str], Any], path: str, failure: Any) -> None:
-    """A task may have left folders that it made read-only."""
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        function(path)
+        """Whatever is small and was left clean is used again."""
+        if attempt.left_nothing:
+            self._host.folders.recycle(attempt.folder)
+        else:
+            self._host.folders.remove([attempt.folder])
 
 
 def _words(error: Exception) -> str:

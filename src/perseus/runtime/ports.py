@@ -89,7 +89,10 @@ class Exit:
     exit_code: int
     signal: int
     cpu_s: float
+    # 0 when it was too small to tell.
     memory_peak_bytes: int
+    # For certain no process that descends from it is left.
+    left_nothing: bool = False
 
 
 class Spawner(Protocol):

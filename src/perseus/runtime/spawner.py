@@ -261,7 +261,15 @@ class RealSpawner:
         if end is None or end.done():
             return
         exit_code, number = max(message.code, 0), max(-message.code, 0)
-        end.set_result(Exit(exit_code, number, message.cpu_s, message.memory_peak_bytes))
+        end.set_result(
+            Exit(
+                exit_code,
+                number,
+                message.cpu_s,
+                message.memory_peak_bytes,
+                message.left_nothing,
+            )
+        )
 
     def _die(self, reason: str) -> None:
         """Fails all that is awaited; closing the socket makes the spawner end its tasks."""

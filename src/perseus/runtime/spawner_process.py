@@ -263,30 +263,40 @@ class SpawnerProcess:
 
     def _reap(self) -> None:
         """Reports and reaps all that has ended, orphans of tasks too."""
+        ends = []
         while (pid := _ended_pid()) > 0:
             if pid in self._tasks:
                 # Not reaped yet: so the number still means this group and no other.
                 _signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             self._marks.pop(pid, None)
-            if self._tasks.pop(pid, None) is None and self._forked.pop(pid, None) is None:
-                continue
+            if self._tasks.pop(pid, None) is not None or self._forked.pop(pid, None) is not None:
+                ends.append((pid, status, usage, _is_group_gone(pid)))
+        # What descends from a task and outlives it is in its group, or has come to us.
+        has_strays = self._kill_strays()
+        for pid, status, usage, is_group_gone in ends:
             code = os.waitstatus_to_exitcode(status)
             cpu_s = usage.ru_utime + usage.ru_stime
-            self._answers.append(Ended(pid, code, cpu_s, _peak_bytes(usage.ru_maxrss)))
-        self._kill_strays()
+            left_nothing = is_group_gone and not has_strays
+            peak_bytes = _peak_bytes(usage.ru_maxrss)
+            self._answers.append(Ended(pid, code, cpu_s, peak_bytes, left_nothing))
 
-    def _kill_strays(self) -> None:
-        """Kills adopted orphans whose task has ended; the end of each brings us here again."""
-        known = self._tasks.keys() | self._forked.keys()
-        for pid in _own_children():
-            if pid in known:
-                continue
+    def _kill_strays(self) -> bool:
+        """Kills adopted orphans whose task has ended; the end of each brings us here again.
+
+        Whether there are adopted orphans at all, or it cannot be told.
+        """
+        children = _own_children()
+        if children is None:
+            return True
+        strays = set(children).difference(self._tasks, self._forked)
+        for pid in strays:
             marks = marks_of(pid)
             if marks and not marks.intersection(self._marks.values()):
                 # Our child: until we reap it the number is its own.
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
+        return bool(strays)
 
     def _kill_tasks(self) -> None:
         for pid in self._tasks:
@@ -296,7 +306,7 @@ class SpawnerProcess:
         """SIGKILL to all that descends from here, until nothing does."""
         for _ in range(_LAST_PASSES_MAXIMUM):
             self._kill_tasks()
-            for pid in _own_children():
+            for pid in _own_children() or ():
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             self._reap()
@@ -324,13 +334,23 @@ def _ended_pid() -> int:
     return 0 if found is None else found.si_pid
 
 
-def _own_children() -> list[int]:
-    """Children and adopted orphans, if the kernel tells (CONFIG_PROC_CHILDREN)."""
+def _own_children() -> list[int] | None:
+    """Children and adopted orphans; None where the kernel does not tell (CONFIG_PROC_CHILDREN)."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(pid) for pid in file.read().split()]
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb", buffering=0) as file:
+            return [int(pid) for pid in file.readall().split()]
     except OSError:
-        return []
+        return None
+
+
+def _is_group_gone(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _peak_bytes(peak_kib: int) -> int:

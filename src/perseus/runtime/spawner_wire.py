@@ -92,6 +92,7 @@ class Ended(_Message, frozen=True):
     code: int
     cpu_s: float
     memory_peak_bytes: int
+    left_nothing: bool
 
 
 ToSpawner = Start | Signal | KillAll | Guard | Fork
