@@ -157,7 +157,7 @@ class SmallMaster:
         if not nodes:
             raise UnavailableError("no node has room")
         number = secrets.randbits(63)
-        chunk = Chunk(number, 1, file.size, nodes[: self.replicas])
+        chunk = Chunk(number, 1, sum(c.length for c in file.chunks), nodes[: self.replicas])
         file.chunks.append(chunk)
         file.inline = b""
         expiry_s = time.time() + 600
@@ -235,9 +235,7 @@ class SmallMaster:
         return filestore_pb2.ReportReplicaResponse()
 
     def _location(self, node: str) -> filestore_pb2.ReplicaLocation:
-        return filestore_pb2.ReplicaLocation(
-            node_id=node, node_name=node, address=self.nodes[node]
-        )
+        return filestore_pb2.ReplicaLocation(node_id=node, node_name=node, address=self.nodes[node])
 
     def _info(self, file: File) -> filestore_pb2.FileInfo:
         closed = file.info or filestore_pb2.CloseRequest()

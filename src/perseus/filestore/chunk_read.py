@@ -48,10 +48,14 @@ def _frame_size(position: int) -> int:
 
 
 def _wait(file: ChunkFile, position: int, wait_s: float, is_active: Callable[[], bool]) -> bool:
-    """Waits for bytes past ``position`` or the seal; False when there are none in time."""
+    """Waits for bytes past ``position`` or the seal; False when there are none in time,
+    or when the writer goes."""
+    had_writer = file.writing
     left_s = min(wait_s, WAIT_MAXIMUM_S)
     while left_s > 0 and is_active():
         if file.wait_past(position, min(left_s, LOOK_S)):
             return True
+        if had_writer and not file.writing:
+            return False
         left_s -= LOOK_S
     return False

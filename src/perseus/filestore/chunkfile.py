@@ -88,6 +88,7 @@ class ChunkFile:
         self._tail = state.tail_checksum
         self._fenced = state.sealed
         self._broken: PerseusError | None = None
+        self._writing = False
 
     @classmethod
     def create(cls, base: Path, chunk: int, version: int, *, fetching: bool = False) -> "ChunkFile":
@@ -346,14 +347,30 @@ class ChunkFile:
                 return ConflictError(f"chunk {self.chunk:016x} was cut while it was read")
         return CorruptBlockError(self.chunk, offset_bytes)
 
+    @property
+    def writing(self) -> bool:
+        """Whether a writer is connected."""
+        return self._writing
+
+    @writing.setter
+    def writing(self, value: bool) -> None:
+        with self._changed:
+            self._writing = value
+            self._changed.notify_all()
+
     def wait_past(self, offset_bytes: int, timeout_s: float) -> bool:
-        """Waits for bytes past ``offset_bytes`` or the seal; whether either is there."""
+        """Waits for bytes past ``offset_bytes`` or the seal; whether either is there.
+
+        Ends early, with False, when the writer goes: then the master knows more.
+        """
 
         def ready() -> bool:
             return self._state.length_bytes > offset_bytes or self._state.sealed
 
         with self._changed:
-            return self._changed.wait_for(ready, timeout_s)
+            had_writer = self._writing
+            self._changed.wait_for(lambda: ready() or (had_writer and not self._writing), timeout_s)
+            return ready()
 
     def close(self) -> None:
         """Lets go of the files. What is not synced is lost."""

@@ -55,7 +55,6 @@ class Entry:
     file: ChunkFile | None = None
     # Threads that use the open file.
     users: int = 0
-    writing: bool = False
     # Taken out of the index; the last user closes the file.
     deleted: bool = False
 
@@ -106,8 +105,12 @@ class ChunkStore:
                 f"another chunkserver uses {self._folder}",
                 hint="stop the other daemon of this data folder first",
             ) from error
-        self._check_format()
-        self._scan()
+        try:
+            self._check_format()
+            self._scan()
+        except BaseException:
+            os.close(self._lock_file)
+            raise
 
     def close(self) -> None:
         """Closes the files that nobody uses and lets the folder go."""
@@ -175,17 +178,16 @@ class ChunkStore:
         with self.use(chunk) as file:
             entry = self._entries.get(chunk)
             with self._mutex:
-                if entry is None or entry.writing:
+                if entry is None or file.writing:
                     raise ConflictError(f"chunk {chunk:016x} has another writer")
                 _check_open(file, version, offset_bytes)
-                entry.writing = True
+                file.writing = True
             try:
                 yield file
             finally:
                 if not file.sealed:
                     file.rollback()
-                with self._mutex:
-                    entry.writing = False
+                file.writing = False
 
     @contextmanager
     def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:

@@ -101,6 +101,11 @@ class Read:
                 break
             if chunk.sealed and self.position >= chunk.offset_bytes + chunk.length_bytes:
                 continue
+            if self.position < chunk.offset_bytes:
+                return CorruptError(
+                    f"{self.path or 'the file'} has a hole from {self.position} to "
+                    f"{chunk.offset_bytes}: the master does not know its chunks"
+                )
             error = yield from self._read_chunk(chunk)
             if error is not None:
                 return error
@@ -127,8 +132,11 @@ class Read:
                 error = failure
             if error is None:
                 return None
-            self._failed.add((chunk.chunk, replica.node_id))
-            self._report(chunk, replica, error)
+            key = (chunk.chunk, replica.node_id)
+            # A replica that is missing once may not have heard of its seal yet.
+            if key in self._failed or not isinstance(error, NotFoundError):
+                self._report(chunk, replica, error)
+            self._failed.add(key)
         return error
 
     def _read_replica(self, chunk: filestore_pb2.LocatedChunk, address: str) -> Iterator[bytes]:

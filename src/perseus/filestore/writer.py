@@ -23,6 +23,7 @@ from perseus.errors import (
     InvalidError,
     LeaseLostError,
     PerseusError,
+    RefusedError,
     UnavailableError,
 )
 from perseus.filestore.chunk_write_stream import ChainBrokenError
@@ -34,11 +35,11 @@ from perseus.proto.v1 import filestore_pb2
 from perseus.settings import FRAME_MAXIMUM_BYTES, INLINE_MAXIMUM_BYTES
 
 # Bytes sent and not acknowledged.
-WINDOW_BYTES = 16 << 20
+WINDOW_BYTES = 32 << 20
 # Chains that may break in a row, with nothing acknowledged between, before the writer gives up.
 BREAKS_MAXIMUM = 8
-# The same for disks that are full.
-FULL_MAXIMUM = 3
+# The same for what will hardly get better: full disks, and a caller who may not write.
+CLEAR_MAXIMUM = 2
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAXIMUM_S = 2.0
 # How long to insist on nodes other than those that failed.
@@ -338,8 +339,10 @@ class FileWriter:
         self._drop_acked()
         failed = chunk.failed_nodes(broken)
         self._avoid.update(failed)
-        if isinstance(broken.error, FullError) and self._breaks > FULL_MAXIMUM:
-            raise FullError(f"{self._name}: {broken.error.message}", hint=broken.error.hint)
+        if isinstance(broken.error, FullError | RefusedError) and self._breaks > CLEAR_MAXIMUM:
+            raise type(broken.error)(
+                f"{self._name}: {broken.error.message}", hint=broken.error.hint
+            )
         if self._breaks > BREAKS_MAXIMUM:
             raise UnavailableError(
                 f"{self._name} cannot be written: {BREAKS_MAXIMUM} chains of chunkservers broke "

@@ -1,0 +1,212 @@
+"""The folder of replicas: index, scan, one writer, deletion, reserve, rot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crc32c import crc32c
+
+from perseus.errors import (
+    ConflictError,
+    CorruptError,
+    FullError,
+    IncompatibleError,
+    InvalidError,
+    NotFoundError,
+)
+from perseus.filestore import chunkstore
+from perseus.filestore.chunkstore import ChunkStore
+from perseus.filestore.scrub import Scrubber
+from perseus.proto.v1 import agent_pb2
+from perseus.settings import BLOCK_BYTES
+
+
+class Stores:
+    """Opens the same folder again and again, as restarts do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events: list[agent_pb2.ChunkEvent] = []
+        self.store = self._open()
+
+    def _open(self, reserve_bytes: int = 0) -> ChunkStore:
+        store = ChunkStore(self.folder, reserve_bytes, self.events.append)
+        store.open()
+        return store
+
+    def again(self, reserve_bytes: int = 0) -> ChunkStore:
+        self.store.close()
+        self.store = self._open(reserve_bytes)
+        return self.store
+
+    def data_file(self, chunk: int) -> Path:
+        name = f"{chunk:016x}"
+        return self.folder / name[-2:] / f"{name}.data"
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    made = Stores(tmp_path / "chunks")
+    yield made
+    made.store.close()
+
+
+def fill(store: ChunkStore, chunk: int, content: bytes, *, seal: bool = True) -> None:
+    with store.write(chunk, 1, 0) as file:
+        file.append(0, (content,), crc32c(content))
+        file.sync()
+    if seal:
+        store.seal(chunk, 1, len(content))
+
+
+def flip(path: Path, position: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def as_tuples(store: ChunkStore) -> set[tuple[int, int, int, bool]]:
+    return {(r.chunk, r.version, r.length_bytes, r.sealed) for r in store.reports()}
+
+
+def test_a_scan_finds_what_was_there(stores: Stores) -> None:
+    for chunk in range(50):
+        fill(stores.store, chunk << 8, b"x" * chunk, seal=chunk % 2 == 0)
+    before = as_tuples(stores.store)
+    assert len(before) == 50
+    assert as_tuples(stores.again()) == before
+    with stores.store.use(7 << 8) as file:
+        assert file.read(0, 100) == b"x" * 7
+
+
+def test_one_process_at_a_time(stores: Stores) -> None:
+    with pytest.raises(ConflictError):
+        ChunkStore(stores.folder, 0, stores.events.append).open()
+
+
+def test_a_newer_or_foreign_layout_is_refused(stores: Stores) -> None:
+    stores.store.close()
+    for text, error in (("perseus-chunks 2", IncompatibleError), ("fotos", InvalidError)):
+        (stores.folder / "format").write_text(text)
+        with pytest.raises(error):
+            ChunkStore(stores.folder, 0, stores.events.append).open()
+    (stores.folder / "format").write_text("perseus-chunks 1\n")
+    stores.store.open()
+
+
+def test_a_chunk_has_one_writer_and_forgets_what_it_did_not_sync(stores: Stores) -> None:
+    store = stores.store
+    with store.write(1, 1, 0) as file:
+        with pytest.raises(ConflictError), store.write(1, 1, 0):
+            pass
+        file.append(0, (b"abc",), crc32c(b"abc"))
+        file.sync()
+        file.append(3, (b"def",), crc32c(b"def"))
+    with pytest.raises(ConflictError), store.write(1, 1, 6):
+        pass
+    with pytest.raises(ConflictError), store.write(1, 2, 3):
+        pass
+    with store.write(1, 1, 3) as file:
+        file.append(3, (b"DEF",), crc32c(b"DEF"))
+        file.sync()
+    with store.use(1) as file:
+        assert file.read(0, 10) == b"abcDEF"
+    store.seal(1, 1, 6)
+    with pytest.raises(ConflictError), store.write(1, 1, 6):
+        pass
+    with pytest.raises(NotFoundError), store.write(2, 1, 5):
+        pass
+
+
+def test_a_probe_of_a_newer_version_ends_the_writing(stores: Stores) -> None:
+    store = stores.store
+    with store.write(1, 1, 0) as file:
+        file.append(0, (b"abc",), crc32c(b"abc"))
+        file.sync()
+        assert store.probe(1, 1).length_bytes == 3
+        file.append(3, (b"d",), crc32c(b"d"))
+        assert store.probe(1, 2).length_bytes == 3
+        with pytest.raises(ConflictError):
+            file.append(4, (b"e",), crc32c(b"e"))
+
+
+def test_deleting_goes_by_version_and_does_not_disturb_readers(stores: Stores) -> None:
+    store = stores.store
+    fill(store, 1, b"abc")
+    assert not store.delete(1, 1)
+    with store.use(1) as file:
+        assert store.delete(1, 2)
+        assert file.read(0, 3) == b"abc"
+        assert store.reports() == []
+    assert store.delete(1, 2)
+    assert not stores.data_file(1).exists()
+    fill(store, 1, b"new")
+    assert as_tuples(stores.again()) == {(1, 1, 3, True)}
+
+
+def test_more_files_than_are_kept_open(stores: Stores) -> None:
+    store = stores.store
+    count = chunkstore.IDLE_FILES_MAXIMUM + 10
+    for chunk in range(count):
+        fill(store, chunk, b"%d" % chunk)
+    for chunk in range(count):
+        with store.use(chunk) as file:
+            assert file.read(0, 9) == b"%d" % chunk
+
+
+def test_the_reserve_refuses_new_chunks(stores: Stores) -> None:
+    fill(stores.store, 1, b"abc")
+    store = stores.again(reserve_bytes=1 << 62)
+    with pytest.raises(FullError) as caught, store.write(2, 1, 0):
+        pass
+    assert "disk_reserve_bytes" in caught.value.hint
+    with store.use(1) as file:
+        assert file.read(0, 3) == b"abc"
+
+
+def test_rot_found_on_read_is_told_once_and_remembered(stores: Stores) -> None:
+    store = stores.store
+    fill(store, 1, bytes(3 * BLOCK_BYTES))
+    flip(stores.data_file(1), BLOCK_BYTES + 9)
+    for _ in range(2):
+        with pytest.raises(CorruptError), store.use(1) as file:
+            store.read(file, 0, 3 * BLOCK_BYTES)
+    assert [(e.corrupt.chunk, e.corrupt.offset_bytes) for e in stores.events] == [(1, BLOCK_BYTES)]
+    store = stores.again()
+    assert store.reports() == []
+    assert [e.corrupt.chunk for e in store.corrupt()] == [1]
+
+
+def test_the_scrubber_finds_rot(stores: Stores) -> None:
+    fill(stores.store, 1, bytes(1000))
+    fill(stores.store, 2, bytes(1000))
+    flip(stores.data_file(2), 999)
+    assert Scrubber(stores.store, 1.0).scrub(1e12) == 1000
+    assert [e.corrupt.chunk for e in stores.events] == [2]
+
+
+def test_a_broken_fetch_leaves_nothing_and_halves_are_swept(stores: Stores) -> None:
+    store = stores.store
+    with pytest.raises(CorruptError), store.fetch(1, 1) as file:
+        file.append(0, (b"abc",), crc32c(b"abc"))
+        file.sync()
+        raise CorruptError("the source is rotten")
+    assert not stores.data_file(1).exists()
+    with store.fetch(2, 1) as file:
+        copies = {path: path.read_bytes() for path in stores.data_file(2).parent.iterdir()}
+        file.seal(1, 0)
+    store.delete(2, 2)
+    for path, content in copies.items():
+        path.write_bytes(content)
+    (stores.data_file(2).parent / "orphan.data").write_bytes(b"x")
+    assert as_tuples(stores.again()) == set()
+    assert list(stores.data_file(2).parent.iterdir()) == []
+
+
+def test_a_file_that_vanished_is_told_of(stores: Stores) -> None:
+    fill(stores.store, 1, b"abc")
+    store = stores.again()
+    stores.data_file(1).unlink()
+    with pytest.raises(NotFoundError), store.use(1):
+        pass
+    assert [e.deleted for e in stores.events] == [1]
