@@ -29,6 +29,7 @@ from perseus.membership.local_link import local_dialer
 from perseus.membership.service import AgentsService, caller_check
 from perseus.membership.sessions import Sessions
 from perseus.membership.state import Membership
+from perseus.proto.v1 import cluster_pb2
 from perseus.rpc.call import Call, Caller
 from perseus.rpc.registry import Registry
 from perseus.runtime.machine import Composite, Driver, Effect, Machine, Tick
@@ -82,8 +83,8 @@ class Master:
         self.membership = Membership(self._settings.lease_s)
         self.replication = Replication(self._settings, self.membership)
         self.namespace = Namespace(self._settings, self.replication)
-        locality = FileLocality(self.namespace, self.replication)
-        self.jobs = Jobs(self._settings, self.membership, locality)
+        self._locality = FileLocality(self.namespace, self.replication)
+        self.jobs = Jobs(self._settings, self.membership, self._locality)
         # Membership first: the others look at its nodes when they hear of them.
         machines: list[Machine] = [
             self.tokens,
@@ -122,7 +123,13 @@ class Master:
         )
         self._files.pipe = self._gateway
         self._jobs = JobsService(
-            self._driver, self.jobs, self._random, read_output, self._gateway.read_file
+            self._driver,
+            self.jobs,
+            self.membership,
+            self._locality,
+            _Sources(read_output, self._gateway),
+            self._random,
+            self._settings,
         )
         self._cluster = ClusterService(
             self._driver,
@@ -133,6 +140,9 @@ class Master:
             self._settings,
             About(perseus.__version__, self._config.node_name, self._config.master_address),
         )
+        self._cluster.node_details.append(self._describe_node)
+        self._cluster.removal_guards.append(self._guard_removal)
+        self._cluster.finding_providers.append(self._files.findings)
         self._agents = AgentsService(
             self._driver,
             self.membership,
@@ -142,6 +152,16 @@ class Master:
             self._jobs.on_attempt_events,
             self._files.on_chunk_events,
         )
+
+    def _describe_node(self, node: cluster_pb2.Node) -> None:
+        """Fills in what jobs and the filestore know of a node."""
+        node.tasks = self._jobs.attempts_leased(node.node_id)
+        node.chunks, node.chunk_bytes = self.replication.held_by(node.node_id)
+
+    def _guard_removal(self, node_id: str) -> str:
+        """Why the node should not leave: chunks that it alone holds."""
+        count = self.replication.only_on(node_id)
+        return f"it alone holds {count} chunks of files" if count else ""
 
     async def _add_own_node(self) -> None:
         if self.membership.find(self._config.node_id) is None:
@@ -178,6 +198,7 @@ class Master:
         if hasattr(self, "_sessions"):
             self._sessions.close_all()
         if hasattr(self, "_gateway"):
+            await self._jobs.close()
             self._gateway.close()
         if self._store is not None:
             self._store.close()
@@ -188,7 +209,7 @@ class Master:
         if isinstance(effect, InodeChanged):
             self._files.on_inode_changed(effect)
         elif isinstance(effect, JobChanged):
-            self._jobs.on_job_changed(effect)
+            self._jobs.job_changed(effect.job_id)
         else:
             _log.error("nobody takes the effect %s", type(effect).__name__)
 
@@ -200,6 +221,24 @@ class Master:
                 fatal(failure)
                 raise
             await self._clock.sleep(TICK_S)
+
+
+class _Sources:
+    """Where Follow finds outputs: see ``jobs.follow.Sources``."""
+
+    def __init__(self, read_output: ReadOutput, gateway: Gateway) -> None:
+        self._read_output = read_output
+        self._gateway = gateway
+
+    def read_output(
+        self, node_id: str, attempt: str, stderr: bool, offset_bytes: int, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """What a running attempt has written, from its node."""
+        return self._read_output(node_id, attempt, stderr, offset_bytes, follow)
+
+    def read_file(self, path: str, offset_bytes: int) -> AsyncIterator[bytes]:
+        """A committed output."""
+        return self._gateway.read_file(path, offset_bytes)
 
 
 def _grant_key(folder: Path) -> bytes:
