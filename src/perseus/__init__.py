@@ -22,6 +22,7 @@ _PUBLIC = {
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from perseus import errors as errors
     from perseus.client import aio as aio
     from perseus.client.aio import AsyncCluster as AsyncCluster
     from perseus.client.aio import connect_async as connect_async
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name == "aio":
-        from perseus.client import aio
+    if name in ("aio", "errors"):
+        from importlib import import_module
 
-        return aio
+        return import_module(f"perseus.{'client.' if name == 'aio' else ''}{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'perseus' has no attribute {name!r}")
     from importlib import import_module
@@ -50,4 +51,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC, "aio"])
+    return sorted([*globals(), *_PUBLIC, "aio", "errors"])

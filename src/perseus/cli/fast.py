@@ -11,7 +11,7 @@ as in a usual start. ``tests/unit/test_cli_fast.py`` keeps heavy imports out.
 import os
 import sys
 
-from perseus.errors import PerseusError, UnavailableError
+from perseus.errors import PerseusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,17 +156,10 @@ def say(text: str) -> None:
         pass
 
 
-def fail(error: PerseusError, runs_tasks: bool = True) -> int:
-    """Says what happened on stderr; the exit code for it.
+def fail(error: PerseusError) -> int:
+    """Says what happened on stderr; the exit code: 2 for what was typed, else 125."""
+    hint = f"  {error.hint}\n" if error.hint else ""
+    say(f"perseus: {error.message}\n{hint}")
+    from perseus.cli.units import UsageError
 
-    What a command that passes on a task's code fails by itself with is 125, for
-    the task's own codes may be anything else.
-    """
-    text = f"perseus: {error.message}\n"
-    if error.hint:
-        text += f"  {error.hint}\n"
-    say(text)
-    if error.code in ("invalid", "too_large"):
-        return 2
-    ours = (UnavailableError.code, "internal", "incompatible", "corrupt", "lease_lost", "timeout")
-    return 125 if runs_tasks or error.code in ours else 1
+    return 2 if isinstance(error, UsageError) else 125

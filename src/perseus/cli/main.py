@@ -10,13 +10,11 @@ from typing import Any
 from perseus.cli import config as config_module
 from perseus.cli import fast, parser
 from perseus.cli.console import Console
+from perseus.cli.units import UsageError
 from perseus.client import context as contexts
 from perseus.client.cluster import Cluster
 from perseus.client.context import Context
-from perseus.errors import InvalidError, NotFoundError, PerseusError
-
-# Commands that pass on a task's exit code: what they fail with by themselves is 125.
-RUNS_TASKS = frozenset({"run", "submit", "wait", "attach", "logs"})
+from perseus.errors import NotFoundError, PerseusError
 
 
 class Invocation:
@@ -70,11 +68,10 @@ class Invocation:
 
 def main(arguments: list[str]) -> int:
     """Runs one command; its exit code."""
-    runs_tasks = bool(arguments) and arguments[0] in RUNS_TASKS
     try:
         return _main(arguments)
     except PerseusError as error:
-        return fast.fail(error, runs_tasks)
+        return fast.fail(error)
     except BrokenPipeError:
         _silence_stdout()
         return 141
@@ -113,13 +110,17 @@ def _check_command(tree: argparse.ArgumentParser, arguments: list[str]) -> None:
     node = tree
     for word in arguments:
         choices = parser.children(node)
-        if word.startswith("-") or not choices:
+        if not choices or (word.startswith("-") and said):
             return
+        if word.startswith("-"):
+            if word not in ("--json", "-q", "--quiet"):
+                return
+            continue
         if word not in choices:
             where = " ".join(["perseus", *said])
             near = get_close_matches(word, choices, n=1, cutoff=0.5)
             hint = f"did you mean: {where} {near[0]}" if near else f"{where} --help"
-            raise InvalidError(f"there is no command {where} {word!r}"[:300], hint=hint)
+            raise UsageError(f"there is no command {where} {word!r}"[:300], hint=hint)
         node = choices[word]
         said.append(word)
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import perseus
 from perseus.cli import runspec
-from perseus.errors import InvalidError
+from perseus.cli.units import UsageError
 
 Subparsers = Any
 
@@ -32,20 +32,20 @@ examples:
   perseus doctor                              what is wrong, and what mends it
 
 exit codes: the task's own; 2 usage; 124 time limit; 125 a failure of Perseus itself;
-126 not executable; 127 not found; 128+N signal N. Other commands: 1 when refused or missing.
+126 not executable; 127 not found; 128+N signal N; 1 when doctor finds an error.
 `perseus COMMAND --help` says more about each.
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises InvalidError instead of printing and leaving."""
+    """Raises UsageError instead of printing and leaving."""
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise InvalidError(message, hint=f"{self.prog} --help")
+        raise UsageError(message, hint=f"{self.prog} --help")
 
 
 def build_parser() -> Parser:
@@ -54,6 +54,7 @@ def build_parser() -> Parser:
         prog="perseus",
         description="One shell over a cluster of computers.",
         epilog=MAIN_EPILOG,
+        parents=[COMMON],
     )
     parser.add_argument("--version", action="version", version=f"perseus {perseus.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
@@ -139,6 +140,7 @@ def _run_flags(parser: Parser) -> None:
 
 def _add_jobs(commands: Subparsers) -> None:
     ps = _command(commands, "ps", "list jobs, newest first", "jobs:ps", "perseus ps\nperseus ps -a")
+    ps.add_argument("job", nargs="*", metavar="ID", help="these alone, with their tasks")
     ps.add_argument("-a", "--active", action="store_true", help="only jobs that have not ended")
     ps.add_argument("-n", "--limit", type=int, default=20, help="at most so many (default 20)")
     logs = _command(
@@ -216,7 +218,10 @@ def _add_files(commands: Subparsers) -> None:
         "put",
         "copy local files into the filestore; - is stdin",
         "files:put",
-        "perseus fs put a.txt /data/\nperseus fs put -r photos /photos\nmake | perseus fs put - /log",
+        """
+perseus fs put a.txt /data/
+perseus fs put -r photos /photos
+make | perseus fs put - /log""",
     )
     put.add_argument("source", nargs="+", help="local files; - for stdin")
     put.add_argument("target", help="path in the filestore; a folder ends with /")
@@ -334,7 +339,9 @@ def _node_flags(parser: Parser) -> None:
     )
     parser.add_argument("--advertise", metavar="HOST:PORT", default="", help="how others reach it")
     parser.add_argument("--name", help="the node's name (default: the machine's)")
-    parser.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME=VALUE", help="give it a label"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="SETTING=VALUE", help="keep a daemon setting"
     )
@@ -411,7 +418,10 @@ def _add_dev(commands: Subparsers) -> None:
         commands,
         "dev",
         "a cluster of real daemons on this machine, for trying out",
-        'eval "$(perseus dev up --nodes 3 --dir /tmp/lab)"\nperseus dev kill node-2\nperseus dev down',
+        """
+eval "$(perseus dev up --nodes 3 --dir /tmp/lab)"
+perseus dev kill node-2
+perseus dev down""",
     )
     up = _command(
         dev,

@@ -7,8 +7,9 @@ the same ``FLAGS``, so that both mean the same. Light imports only.
 import os
 
 from perseus.cli import units
+from perseus.cli.units import UsageError
 from perseus.client.spec import check_argv
-from perseus.errors import InvalidError
+from perseus.errors import InvalidError, TooLargeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,8 +100,12 @@ def parse(arguments: "Sequence[str]") -> RunOptions | None:
 
 
 def task_spec(options: RunOptions) -> "dict[str, Any]":
-    """The TaskSpec, in JSON's form, without inline stdin; raises InvalidError, TooLargeError."""
-    spec: dict[str, Any] = {"argv": check_argv(options.argv)}
+    """The TaskSpec, in JSON's form, without inline stdin; raises UsageError."""
+    try:
+        argv = check_argv(options.argv)
+    except (InvalidError, TooLargeError) as error:
+        raise UsageError(error.message, hint=error.hint) from None
+    spec: dict[str, Any] = {"argv": argv}
     get = options.get
     if get("env"):
         spec["environment"] = environment(get("env"))
@@ -167,21 +172,21 @@ def environment(words: "Sequence[str]") -> "dict[str, str]":
     for word in words:
         name, given, value = word.partition("=")
         if not name:
-            raise InvalidError(f"--env {word!r} has no name", hint="as in --env LANG=C")
+            raise UsageError(f"--env {word!r} has no name", hint="as in --env LANG=C")
         if given:
             result[name] = value
         elif name in os.environ:
             result[name] = os.environ[name]
         else:
-            raise InvalidError(f"--env {name}: there is no such variable here")
+            raise UsageError(f"--env {name}: there is no such variable here")
     return result
 
 
 def pair(word: str, flag: str) -> "tuple[str, str]":
-    """``NAME=VALUE`` as a pair; raises InvalidError."""
+    """``NAME=VALUE`` as a pair; raises UsageError."""
     name, given, value = word.partition("=")
     if not name or not given:
-        raise InvalidError(f"{flag} {word!r} is not NAME=VALUE")
+        raise UsageError(f"{flag} {word!r} is not NAME=VALUE")
     return name, value
 
 
@@ -191,7 +196,7 @@ def placed_file(word: str) -> "dict[str, str]":
     if not given:
         path, name = word, word.rstrip("/").rpartition("/")[2]
     if not name or not path.startswith("/"):
-        raise InvalidError(
+        raise UsageError(
             f"--file {word!r} is not NAME=/path of the filestore",
             hint="--file words.txt=/data/words",
         )
@@ -201,5 +206,5 @@ def placed_file(word: str) -> "dict[str, str]":
 def _count(text: str, flag: str, least: int) -> int:
     value = units.parse_integer(text, flag)
     if value < least:
-        raise InvalidError(f"{flag} {text} is less than {least}")
+        raise UsageError(f"{flag} {text} is less than {least}")
     return value

@@ -7,46 +7,49 @@ a number and one of ms, s, m, h, d.
 
 from perseus.errors import InvalidError
 
+
+class UsageError(InvalidError):
+    """What was typed cannot be meant so: exit code 2, and nothing was asked of the cluster."""
+
+
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_size_bytes(text: str, flag: str = "") -> int:
-    """``512M`` as bytes; raises InvalidError."""
+    """``512M`` as bytes; raises UsageError."""
     number, unit = _split(text)
     unit = unit.lower().removesuffix("ib") if len(unit) == 3 else unit.lower()
     unit = unit[0] if len(unit) == 2 and unit[1] == "b" else unit
     value = _number(number)
     if value is None or value < 0 or unit not in _SIZES:
-        raise InvalidError(f"{_name(flag)}{text!r} is not a size", hint="write it as 512M or 2G")
+        raise UsageError(f"{_name(flag)}{text!r} is not a size", hint="write it as 512M or 2G")
     return int(value * _SIZES[unit])
 
 
 def parse_duration_s(text: str, flag: str = "") -> float:
-    """``90``, ``90s``, ``1.5h`` as seconds; raises InvalidError."""
+    """``90``, ``90s``, ``1.5h`` as seconds; raises UsageError."""
     number, unit = _split(text)
     value = _number(number)
     if value is None or value < 0 or unit.lower() not in _TIMES:
-        raise InvalidError(
-            f"{_name(flag)}{text!r} is not a time", hint="write it as 30s, 10m or 2h"
-        )
+        raise UsageError(f"{_name(flag)}{text!r} is not a time", hint="write it as 30s, 10m or 2h")
     return value * _TIMES[unit.lower()]
 
 
 def parse_number(text: str, flag: str = "") -> float:
-    """A number that is not negative; raises InvalidError."""
+    """A number that is not negative; raises UsageError."""
     value = _number(text)
     if value is None or value < 0:
-        raise InvalidError(f"{_name(flag)}{text!r} is not a number", hint="as in --cpu 0.5")
+        raise UsageError(f"{_name(flag)}{text!r} is not a number", hint="as in --cpu 0.5")
     return value
 
 
 def parse_integer(text: str, flag: str = "") -> int:
-    """A whole number; raises InvalidError."""
+    """A whole number; raises UsageError."""
     try:
         return int(text)
     except ValueError:
-        raise InvalidError(f"{_name(flag)}{text!r} is not a whole number") from None
+        raise UsageError(f"{_name(flag)}{text!r} is not a whole number") from None
 
 
 def format_size(size_bytes: float) -> str:

@@ -38,14 +38,14 @@ from perseus.client.messages import (
 )
 from perseus.client.output import Feed, Output
 from perseus.client.transport import Transport
-from perseus.errors import InvalidError, NotFoundError, PerseusError
+from perseus.errors import InvalidError, NotFoundError, PerseusError, TooLargeError
 
-# Tasks of one Cluster that are read live from the stream they were started on;
-# those beyond are submitted without one, and read when asked for.
-LIVE_STREAMS_MAXIMUM = 32
+# Tasks of one Cluster that were started by ``run`` and not yet waited for: each has
+# a connection.
+LIVE_MAXIMUM = 512
+# Detached tasks beyond this many get none, and are read when asked for.
+DETACHED_STREAMS_MAXIMUM = 32
 PIECE_BYTES = 256 << 10
-
-Stdin = "bytes | str | PurePath | File | Output | BinaryIO | None"
 
 
 def connect(context: "str | os.PathLike[str] | Context | None" = None) -> "Cluster":
@@ -77,7 +77,7 @@ class Cluster:
         self.context = context
         # Calls in JSON's form, for what this class does not offer.
         self.transport = transport or Transport(context)
-        self._live = 0
+        self._live: set[Feed] = set()
         self._lock = threading.Lock()
         # The filestore: ls, stat, put, get, cat, rm, mv, mkdir, tail, df and more.
         self.fs = Files(self.transport)
@@ -92,7 +92,11 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Lets all connections go. Detached tasks run on."""
+        """Lets all connections go. Detached tasks run on, others are cancelled."""
+        with self._lock:
+            live, self._live = self._live, set()
+        for output in live:
+            output.close()
         self.fs.close()
         self.transport.close()
 
@@ -120,7 +124,7 @@ class Cluster:
         pure: bool = False,
         grace_s: float = 0.0,
         name: str = "",
-        detach: bool = True,
+        detach: bool = False,
     ) -> Task:
         """Runs a program on the cluster; returns as soon as the job is accepted.
 
@@ -129,7 +133,8 @@ class Cluster:
         ``cluster.open(...)`` file, another task's ``stdout``, or a local binary
         file object, which is sent while the task runs. ``files`` places files of
         the filestore in the working folder, by name. ``memory`` and ``disk`` are
-        bytes. With ``detach`` false the job is cancelled when this program goes away.
+        bytes. The job is cancelled when this Cluster is closed or the program goes
+        away, unless ``detach`` is set (or use ``submit``).
 
         Raises InvalidError, TooLargeError, NotFoundError (a file), RefusedError,
         UnavailableError.
@@ -148,34 +153,33 @@ class Cluster:
 
     def _start(self, request: dict[str, Any], detach: bool, feed: InputFeed | None) -> Task:
         with self._lock:
-            live = self._live < LIVE_STREAMS_MAXIMUM
-            self._live += 1 if live or not detach else 0
-        if not live and detach:
+            is_live = len(self._live) < (DETACHED_STREAMS_MAXIMUM if detach else LIVE_MAXIMUM)
+        if not is_live and not detach:
+            raise TooLargeError(
+                f"{LIVE_MAXIMUM} tasks of this Cluster have not been waited for",
+                hint="wait for some, or use submit, or run(..., detach=True)",
+            )
+        if not is_live:
             job_id = self.transport.call("Jobs/Submit", request)["job_id"]
             return Task(self.transport, job_id, on_end=self._when_ended(None, feed))
-        try:
-            message = {"submit": request, "detach": detach}
-            output = Feed(self.transport.stream("Jobs/Run", message))
-            while not output.job_id and output.pump():
-                pass
-        except PerseusError:
-            self._less_live()
-            raise
+        output = Feed(self.transport.stream("Jobs/Run", {"submit": request, "detach": detach}))
+        while not output.job_id and output.pump():
+            pass
+        # Kept here, for a Task that nobody holds any more must not be cancelled by that.
+        with self._lock:
+            self._live.add(output)
         on_end = self._when_ended(output, feed)
         return Task(self.transport, output.job_id, feed=output, on_end=on_end)
 
     def _when_ended(self, output: Feed | None, feed: InputFeed | None) -> Callable[[], None]:
         def ended() -> None:
-            if output is not None:
-                self._less_live()
+            with self._lock:
+                if output is not None:
+                    self._live.discard(output)
             if feed is not None:
                 feed.end()
 
         return ended
-
-    def _less_live(self) -> None:
-        with self._lock:
-            self._live -= 1
 
     def submit(
         self,

@@ -125,7 +125,7 @@ class Task:
     """One task: what ``Cluster.run`` gives. ``stdout`` and ``stderr`` are its outputs.
 
     ``close`` (or leaving a ``with`` block) gives up the connection that the task
-    was started on; a detached task, the usual kind, runs on.
+    was started on, and with it a task that has not ended, unless it is detached.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Task:
     def close(self) -> None:
         """Gives up the connection it was started on."""
         self._feed.close()
-        if self._on_end is not None and self._ending is not None:
+        if self._on_end is not None:
             self._on_end()
             self._on_end = None
 

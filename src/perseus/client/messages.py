@@ -2,8 +2,8 @@
 
 Each class mirrors a message of the protocol (``proto/perseus/v1``), whose
 comments say what the fields mean; states are words in lower case ("running")
-instead of enum names, and bytes are bytes. ``decode`` reads the JSON form,
-``encode`` gives plain values again, for ``--json`` and for programs.
+instead of enum names, and bytes are bytes. ``decode`` reads the protocol's JSON
+form, ``encode`` gives it again, as ``--json`` prints it.
 """
 
 import binascii
@@ -311,9 +311,15 @@ def _word(text: str) -> str:
 
 
 def encode(value: Any) -> Any:
-    """Plain values (dicts, lists, text, numbers) of a message; bytes as base64 text."""
+    """The protocol's JSON form of a message, with all fields there and numbers as numbers.
+
+    Enums have the names they have in the protocol again, bytes are base64.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: encode(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {
+            item.name: _encode_field(type(value).__name__, item.name, getattr(value, item.name))
+            for item in dataclasses.fields(value)
+        }
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode()
     if isinstance(value, (list, tuple)):
@@ -321,3 +327,25 @@ def encode(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: encode(one) for key, one in value.items()}
     return value
+
+
+# The beginnings of enum names, by message and field.
+_PREFIXES = {
+    ("JobInfo", "state"): "TASK_STATE_",
+    ("TaskInfo", "state"): "TASK_STATE_",
+    ("FollowEvent", "state"): "TASK_STATE_",
+    ("NodeInfo", "state"): "NODE_STATE_",
+    ("FileInfo", "kind"): "FILE_KIND_",
+    ("Ending", "kind"): "ENDING_",
+    ("ClusterInfo", "caller_role"): "ROLE_",
+    ("TokenInfo", "role"): "ROLE_",
+}
+
+
+def _encode_field(message: str, name: str, value: Any) -> Any:
+    if name == "task_counts":
+        return {str(_TASK_STATES.index(state)): count for state, count in value.items()}
+    prefix = _PREFIXES.get((message, name))
+    if prefix is not None:
+        return prefix + (value or "unspecified").upper()
+    return encode(value)

@@ -90,7 +90,8 @@ class Feed:
 
     def close(self) -> None:
         """Gives the stream up; what is not buffered will be read from the cluster."""
-        self._over()
+        if self._events is not None:
+            self._over()
 
     def _over(self) -> None:
         if self.stream is not None:

@@ -15,18 +15,19 @@ def ls(invocation: Invocation) -> int:
     if current is not None and all(os.path.realpath(one.path) != in_use for one in known):
         known.insert(0, current)
     if invocation.console.as_json:
-        for one in known:
-            is_current = os.path.realpath(one.path) == in_use
-            invocation.console.json(
+        invocation.console.json(
+            [
                 {
                     "name": one.name,
-                    "current": is_current,
+                    "current": os.path.realpath(one.path) == in_use,
                     "cluster_id": one.cluster_id,
                     "address": one.address,
                     "socket": one.socket,
                     "file": one.path,
                 }
-            )
+                for one in known
+            ]
+        )
         return 0
     rows = [
         (

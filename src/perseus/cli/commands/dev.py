@@ -54,8 +54,7 @@ def status(invocation: Invocation) -> int:
 
     nodes = devcluster.status(_folder(invocation))
     if invocation.console.as_json:
-        for node in nodes:
-            invocation.console.json(node)
+        invocation.console.json(nodes)
         return 0
     rows = [
         (node.name + ("*" if node.is_master else ""), node.state, node.pid or "-", node.address)

@@ -24,8 +24,7 @@ def doctor(invocation: Invocation) -> int:
     """Shows the findings; 1 when one is an error."""
     findings = examine(invocation)
     if invocation.console.as_json:
-        for finding in findings:
-            invocation.console.json(finding)
+        invocation.console.json(findings)
     else:
         _show(invocation, findings)
     return 1 if any(finding.severity == "error" for finding in findings) else 0

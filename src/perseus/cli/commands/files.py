@@ -12,9 +12,10 @@ from perseus.cli.console import Progress
 from perseus.cli.fast import load_site
 from perseus.cli.foreground import write
 from perseus.cli.main import Invocation
+from perseus.cli.units import UsageError
 from perseus.client.files import Files
 from perseus.client.messages import FileInfo
-from perseus.errors import InvalidError, NotFoundError, PerseusError
+from perseus.errors import NotFoundError, PerseusError
 
 TAIL_BLOCK_BYTES = 64 << 10
 TREE_MAXIMUM = 1_000_000
@@ -68,7 +69,7 @@ def _local_tree(source: str, target: str, recursive: bool) -> Iterator[tuple[str
         yield source, target
         return
     if not recursive:
-        raise InvalidError(f"{source} is a folder", hint=f"perseus fs put -r {source} {target}")
+        raise UsageError(f"{source} is a folder", hint=f"perseus fs put -r {source} {target}")
     for folder, folders, names in os.walk(source):
         folders.sort()
         below = os.path.relpath(folder, source)
@@ -94,7 +95,7 @@ def get(invocation: Invocation) -> int:
         _get(invocation, files, options.source, target)
         return 0
     if not options.recursive:
-        raise InvalidError(
+        raise UsageError(
             f"{options.source} is a folder", hint=f"perseus fs get -r {options.source} {target}"
         )
     for entry, local in _remote_tree(files, options.source.rstrip("/"), target):
@@ -129,7 +130,7 @@ def _remote_tree(files: Files, root: str, target: str) -> Iterator[tuple[str | N
                 waiting.append(pair)
             else:
                 yield pair
-    raise InvalidError(f"{root} has more than {TREE_MAXIMUM} folders")
+    raise UsageError(f"{root} has more than {TREE_MAXIMUM} folders")
 
 
 def cat(invocation: Invocation) -> int:
@@ -199,14 +200,15 @@ def _open_local(source: str) -> BinaryIO:
 def ls(invocation: Invocation) -> int:
     """Entries of folders."""
     options = invocation.options
+    if invocation.console.as_json:
+        files = invocation.cluster.fs
+        invocation.console.json([entry for path in options.path for entry in files.iterate(path)])
+        return 0
     for path in options.path:
-        if len(options.path) > 1 and not invocation.console.as_json:
+        if len(options.path) > 1:
             invocation.console.line(f"{path}:")
         entries = list(invocation.cluster.fs.iterate(path))
-        if invocation.console.as_json:
-            for entry in entries:
-                invocation.console.json(entry)
-        elif options.long:
+        if options.long:
             heads = ("SIZE", "REPLICAS", "MODIFIED", "OWNER", "NAME")
             invocation.console.table(heads, [_long(entry) for entry in entries])
         else:
@@ -233,11 +235,11 @@ def stat(invocation: Invocation) -> int:
     """All about paths."""
     from perseus.client.messages import encode
 
-    for path in invocation.options.path:
-        info = invocation.cluster.fs.stat(path)
-        if invocation.console.as_json:
-            invocation.console.json(info)
-            continue
+    found = [invocation.cluster.fs.stat(path) for path in invocation.options.path]
+    if invocation.console.as_json:
+        invocation.console.json(found[0] if len(found) == 1 else found)
+        return 0
+    for info in found:
         for name, value in encode(info).items():
             if name != "has_checksum" and (name != "checksum" or info.has_checksum):
                 invocation.console.line(f"{name + ':':<16}{_stat_value(name, value)}")

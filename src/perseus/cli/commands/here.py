@@ -3,7 +3,8 @@
 import perseus
 from perseus.cli import parser
 from perseus.cli.main import Invocation
-from perseus.errors import InvalidError, PerseusError
+from perseus.cli.units import UsageError
+from perseus.errors import PerseusError
 from perseus.settings import PROTOCOL_MAXIMUM, PROTOCOL_MINIMUM
 
 
@@ -34,7 +35,7 @@ def show_help(invocation: Invocation) -> int:
     for word in invocation.options.topic:
         choices = parser.children(node)
         if word not in choices:
-            raise InvalidError(f"there is no command {word!r}", hint="perseus help")
+            raise UsageError(f"there is no command {word!r}", hint="perseus help")
         node = choices[word]  # type: ignore[assignment]
     invocation.console.line(node.format_help().rstrip())
     return 0

@@ -8,23 +8,53 @@ from perseus.cli.commands.work import show_events
 from perseus.cli.foreground import EXIT_PIPE, Foreground, write
 from perseus.cli.main import Invocation
 from perseus.client.jobs import open_events
-from perseus.client.messages import FollowEvent, JobInfo, decode
+from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
 from perseus.errors import DeadlineError
 
 EXIT_TIME_LIMIT = 124
 
 
 def ps(invocation: Invocation) -> int:
-    """A table of jobs, newest first."""
+    """A table of jobs, newest first; of those named, also their tasks."""
     options = invocation.options
+    if options.job:
+        return _ps_of(invocation, [invocation.cluster.job(name).info() for name in options.job])
     jobs = invocation.cluster.jobs(active=options.active, limit=options.limit)
     if invocation.console.as_json:
-        for job in jobs:
-            invocation.console.json(job)
+        invocation.console.json(jobs)
         return 0
     heads = ("JOB", "NAME", "STATE", "TASKS", "EXIT", "USER", "AGE", "TIME")
     invocation.console.table(heads, [_row(job) for job in jobs])
     return 0
+
+
+def _ps_of(invocation: Invocation, jobs: list[JobInfo]) -> int:
+    if invocation.console.as_json:
+        invocation.console.json(jobs[0] if len(jobs) == 1 else jobs)
+        return 0
+    for job in jobs:
+        console = invocation.console
+        console.say(f"job {job.job_id} ({job.state}): {' '.join(job.spec.argv)}")
+        heads = ("TASK", "STATE", "NODE", "ATTEMPT", "EXIT", "TIME", "CPU", "MEMORY", "OUTPUT")
+        console.table(heads, [_task_row(task) for task in job.tasks])
+        if len(job.tasks) < job.count:
+            console.say(f"{job.count - len(job.tasks)} more tasks are not shown")
+    return 0
+
+
+def _task_row(task: TaskInfo) -> tuple[Any, ...]:
+    end_s = task.ended_at_s or time.time()
+    return (
+        task.index,
+        task.state,
+        task.node or "-",
+        task.attempt,
+        "-" if task.ending is None else task.ending.exit_code,
+        units.format_duration(end_s - task.started_at_s) if task.started_at_s else "-",
+        units.format_duration(task.cpu_s),
+        units.format_size(task.memory_peak_bytes),
+        units.format_size(task.stdout_bytes + task.stderr_bytes),
+    )
 
 
 def _row(job: JobInfo) -> tuple[Any, ...]:

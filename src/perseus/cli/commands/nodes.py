@@ -2,8 +2,8 @@
 
 from perseus.cli import runspec, units
 from perseus.cli.main import Invocation
+from perseus.cli.units import UsageError
 from perseus.client.messages import NodeInfo
-from perseus.errors import InvalidError
 
 HEADS = ("NAME", "ADDRESS", "STATE", "CPU", "MEMORY", "DISK", "LOAD", "TASKS", "VERSION")
 
@@ -12,8 +12,7 @@ def ls(invocation: Invocation) -> int:
     """A table of the nodes."""
     nodes = sorted(invocation.cluster.nodes(), key=lambda node: node.name)
     if invocation.console.as_json:
-        for node in nodes:
-            invocation.console.json(node)
+        invocation.console.json(nodes)
         return 0
     invocation.console.table(HEADS, [_row(node) for node in nodes])
     return 0
@@ -87,5 +86,5 @@ def parse_labels(words: list[str]) -> dict[str, str]:
     """``--label NAME=VALUE`` of a new node."""
     labels = dict(runspec.pair(word, "--label") for word in words)
     if len(labels) < len(words):
-        raise InvalidError("a label is given twice")
+        raise UsageError("a label is given twice")
     return labels

@@ -221,8 +221,7 @@ def token_ls(invocation: Invocation) -> int:
     """A table of tokens."""
     tokens = invocation.cluster.tokens()
     if invocation.console.as_json:
-        for token in tokens:
-            invocation.console.json(token)
+        invocation.console.json(tokens)
         return 0
     rows = [
         (token.token_id, token.role, token.used_by or "-", _left(token.expires_at_s))

@@ -7,8 +7,8 @@ from perseus.cli import runspec
 from perseus.cli.foreground import EXIT_PIPE, Foreground
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
+from perseus.cli.units import UsageError
 from perseus.client.spec import new_request_id
-from perseus.errors import InvalidError
 
 
 def run(invocation: Invocation) -> int:
@@ -90,11 +90,11 @@ def _request(invocation: Invocation) -> dict[str, Any]:
     argv = list(options["argv"])
     values.argv = argv[1:] if argv[:1] == ["--"] else argv
     if not values.argv:
-        raise InvalidError(
+        raise UsageError(
             "no command was given", hint=f"perseus {invocation.options.command} -- CMD ARGS"
         )
     if values.argv[0].startswith("-") and argv[:1] != ["--"]:
-        raise InvalidError(
+        raise UsageError(
             f"there is no flag {values.argv[0]}",
             hint=f"perseus {invocation.options.command} --help; the command comes after --",
         )
