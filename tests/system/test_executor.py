@@ -16,6 +16,7 @@ import pytest
 
 from perseus.errors import NotFoundError, UnavailableError
 from perseus.filestore.control import Shipped
+from perseus.jobs import executor as executor_module
 from perseus.jobs import spool as spool_module
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
@@ -27,6 +28,11 @@ from perseus.settings import Settings
 
 LIMIT_S = 60.0
 JOB = "abcdefgh"
+
+
+def settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def read_bytes(path: str) -> bytes:
@@ -76,7 +82,7 @@ class FolderMovers:
                     shutil.copyfileobj(reader, writer)
             except BrokenPipeError:
                 pass
-            loop.call_soon_threadsafe(lambda: done.done() or done.set_result(None))
+            loop.call_soon_threadsafe(settle, done)
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -524,6 +530,26 @@ def test_an_output_that_the_task_cut_is_shipped_as_it_is_at_the_end(tmp_path: Pa
         ended = await bench.ended(attempt)
         assert bench.whole(ended.stdout) == b"y\n" * 50_000
         assert [ship.is_abandoned for ship in bench.movers.ships] == [True, False]
+
+    with_executor(tmp_path, body)
+
+
+def test_a_backlog_of_outputs_holds_up_the_start_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "KEEPING_MAXIMUM", 2)
+    monkeypatch.setattr(spool_module, "SHIP_PAUSES_S", (LIMIT_S,))
+
+    async def body(bench: Bench) -> None:
+        bench.movers.failures = 2
+        for task in range(2):
+            bench.start("head", "-c", "5000", "/dev/zero", task=task)
+        await bench.until(lambda: bench.movers.failures == 0)
+        bench.start("true", task=2)
+        assert bench.executor.counts() == (1, 0)
+        discard = agent_pb2.DiscardAttempt(attempt=f"{JOB}.0.1")
+        bench.executor.handle(agent_pb2.Directive(discard=discard))
+        assert (await bench.ended(f"{JOB}.2.1")).ending.exit_code == 0
 
     with_executor(tmp_path, body)
 

@@ -141,6 +141,11 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
             await bench.spawner.spawn(bench.request("true", cwd="/no/such"))
         with pytest.raises(UnavailableError, match="/no/such/stdin"):
             await bench.spawner.spawn(bench.request("true", stdin="/no/such/stdin"))
+        with pytest.raises(InvalidError):
+            await bench.spawner.spawn(bench.request())
+        big = [bench.request("true", *["x" * 100_000] * 10) for _ in range(80)]
+        results = await asyncio.gather(*map(bench.spawner.spawn, big), return_exceptions=True)
+        assert all(isinstance(result, int) for result in results)
         assert (await bench.run("true")).exit_code == 0
 
     with_spawner(tmp_path, body)
@@ -432,8 +437,7 @@ def test_an_agent_killed_takes_all_with_it(tmp_path: Path) -> None:
         assert len(family) >= 1 + 1 + 3 * 3
     finally:
         agent.kill()
-        agent.wait()
-        agent.stdout.close()
+        agent.communicate()
     _, alive = psutil.wait_procs(family, LIMIT_S)
     assert not alive
 

@@ -125,6 +125,8 @@ class Attempt:
         # What tells that it runs.
         self.running: agent_pb2.AttemptEvent | None = None
         self.is_discarded = False
+        # The executor's note that its cores are free and its outputs are on their way.
+        self.has_left_the_gate = False
         # Its processes are all gone for certain, and its outputs are small.
         self.left_nothing = False
         limit_bytes = start.spec.output_limit_bytes or host.output_limit_bytes

@@ -30,6 +30,11 @@ from perseus.settings import Settings
 ATTEMPTS_MAXIMUM = 100_000
 # Forgotten attempts that are remembered by id, so that a late duplicate does not run again.
 FORGOTTEN_MAXIMUM = 20_000
+# Attempts whose outputs are on their way at once; beyond, no other one starts, so that
+# the node's disk does not fill with what waits to be shipped.
+KEEPING_MAXIMUM = 256
+# How long `close` waits for processes that the kernel does not let go.
+CLOSE_TIMEOUT_S = 10.0
 _PATH = (
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     ":/run/wrappers/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin"
@@ -95,6 +100,8 @@ class Executor:
         self._events: list[agent_pb2.AttemptEvent] = []
         self._posting = False
         self._lease_ends_s = float("inf")
+        # Attempts whose outputs are on their way.
+        self._keeping = 0
 
     async def start(self) -> None:
         """Makes the folder, and empties it of what an earlier agent left. Call it after
@@ -102,10 +109,10 @@ class Executor:
         await self._host.folders.start()
 
     async def close(self) -> None:
-        """Kills all attempts; returns when their folders are gone."""
+        """Kills all attempts; returns when their folders are gone, soon in any case."""
         self.on_lease_lost()
         if self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+            await asyncio.wait(list(self._tasks.values()), timeout=CLOSE_TIMEOUT_S)
         await self._host.folders.close()
 
     # --- what the master says
@@ -224,7 +231,10 @@ class Executor:
     # --- inside
 
     def _launch(self) -> None:
-        while (attempt := self._gate.next()) is not None:
+        while self._keeping < KEEPING_MAXIMUM:
+            attempt = self._gate.next()
+            if attempt is None:
+                return
             self._tasks[attempt.id] = asyncio.create_task(self._run(attempt))
 
     async def _run(self, attempt: Attempt) -> None:
@@ -239,6 +249,9 @@ class Executor:
             attempt.end(node_failure(_words(error)))
         finally:
             self._tasks.pop(attempt.id, None)
+            if attempt.has_left_the_gate:
+                self._keeping -= 1
+                self._launch()
             if attempt.is_discarded:
                 self._remove(attempt)
         if attempt.ended is not None and not attempt.is_discarded:
@@ -253,6 +266,8 @@ class Executor:
             # The spawner may have killed it for the lease: that is no end of the task's own.
             self.on_lease_lost()
         self._gate.release(attempt)
+        self._keeping += 1
+        attempt.has_left_the_gate = True
         self._launch()
 
     def _end_unstarted(self, attempt: Attempt, ending: Any) -> None:

@@ -201,9 +201,11 @@ class Shipment:
         beginning, self._ship = self._ship, None
         if beginning is None:
             return
+        if not beginning.done():
+            # Nothing was begun yet; it may wait for a chunkserver that does not come.
+            beginning.cancel()
         with suppress(PerseusError, asyncio.CancelledError):
-            ship = await beginning
-            await ship.abandon()
+            await (await beginning).abandon()
 
     def _leave_early(self) -> None:
         if self._is_early:

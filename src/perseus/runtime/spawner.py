@@ -200,7 +200,7 @@ class RealSpawner:
         try:
             self._wire.queue(list(messages), [])
         except ValueError:
-            # One of them holds text that is not Unicode; the others must not suffer.
+            # Too many for a frame, or one is not Unicode: the others must not suffer.
             for message in messages:
                 try:
                     self._wire.queue([message], [])

@@ -212,7 +212,8 @@ class SpawnerProcess:
                 self._start(request)
             else:
                 self._fork(request)
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # Whatever one request holds must not end the others.
             self._answers.append(_failure(request, error))
 
     def _start(self, request: Start) -> None:
@@ -396,12 +397,12 @@ def _run_child(
         os._exit(code)
 
 
-def _failure(request: Start | Fork, error: OSError | ValueError) -> Failed:
+def _failure(request: Start | Fork, error: Exception) -> Failed:
     """Words for a person, and the code that tells 126 from 127."""
     if isinstance(request, Fork):
         return Failed(request.number, "internal", f"{request.name}: {error}", "")
     program, folder = request.argv[0] if request.argv else "", request.working_directory
-    if isinstance(error, ValueError):
+    if not isinstance(error, OSError):
         return Failed(request.number, "invalid", f"cannot start {program!r}: {error}", "")
     number = error.errno or 0
     if error.filename not in (program, None) and error.filename != folder:

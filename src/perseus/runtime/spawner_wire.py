@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 _HEADER = struct.Struct("<I")
-# An argument list may be 1 MiB, an environment as much again; a batch is cut below this.
+# An argument list may be 1 MiB, an environment as much again; this is many of them.
 FRAME_MAXIMUM_BYTES = 64 << 20
 _READ_BYTES = 256 << 10
 _DESCRIPTORS_MAXIMUM = 16
@@ -116,8 +116,13 @@ class Wire(Generic[Incoming]):
         self._waiting: deque[tuple[memoryview, list[socket.socket]]] = deque()
 
     def queue(self, messages: list[_Message], descriptors: list[socket.socket]) -> None:
-        """Adds one frame; takes over ``descriptors`` and closes them once sent."""
+        """Adds one frame; takes over ``descriptors`` and closes them once sent.
+
+        Raises ValueError when the messages are too large together, or are not Unicode.
+        """
         body = self._encoder.encode(messages)
+        if len(body) > FRAME_MAXIMUM_BYTES:
+            raise ValueError(f"{len(body)} bytes, a frame holds {FRAME_MAXIMUM_BYTES}")
         frame = _HEADER.pack(len(body)) + body
         self._waiting.append((memoryview(frame), descriptors))
 
