@@ -19,7 +19,7 @@ from perseus.errors import (
     InvalidError,
 )
 from perseus.runtime.machine import Write
-from perseus.store import conformance, schema
+from perseus.store import conformance, schema, sqlite
 from perseus.store.conformance import Subject
 from perseus.store.interface import Store
 from perseus.store.sqlite import SqliteStore
@@ -151,6 +151,63 @@ def test_a_full_disk_is_final_and_clear(tmp_path: Path) -> None:
     again = SqliteStore(tmp_path / "state.db", "cluster")
     assert again.items() == [(b"before", b"v")]
     again.close()
+
+
+FULL_CHILD = """
+import asyncio, pathlib, subprocess, sys
+from perseus.errors import FullError
+from perseus.runtime.machine import Write
+from perseus.store.sqlite import SqliteStore
+
+folder = pathlib.Path(sys.argv[1])
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+print("mounted", flush=True)
+ballast = folder / "ballast"
+ballast.write_bytes(bytes(256 << 10))
+
+async def fill():
+    store = SqliteStore(folder / "state.db", "cluster")
+    count = 0
+    try:
+        while True:
+            await store.commit([Write(b"%06d" % count, bytes(4000))])
+            count += 1
+    except FullError:
+        store.close()
+        return count
+
+count = asyncio.run(fill())
+ballast.unlink()
+store = SqliteStore(folder / "state.db", "cluster")
+assert count > 50 and len(store.items()) == count, (count, len(store.items()))
+store.close()
+print("kept", flush=True)
+"""
+
+
+@pytest.mark.needs("unshare", "mount")
+def test_a_disk_that_is_really_full_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    # In a mount namespace of its own, which takes its small disk along when it ends.
+    command = ["unshare", "--mount", "--map-root-user"]
+    command += [sys.executable, "-c", FULL_CHILD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "mounted" not in done.stdout:
+        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()[-200:]}")
+    assert done.stdout == "mounted\nkept\n", done.stderr
+
+
+def test_more_than_the_queue_holds_waits_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "QUEUE_MAXIMUM_WRITES", 10)
+    store = SqliteStore(tmp_path / "state.db", "cluster")
+
+    async def act() -> None:
+        await asyncio.gather(*(store.commit([Write(b"k", b"%d" % n)]) for n in range(500)))
+
+    asyncio.run(act())
+    assert store.items() == [(b"k", b"499")]
+    store.close()
 
 
 def test_damage_is_found_after_a_crash(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ Handlers are called on the event loop and must not block.
 """
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from perseus.runtime.ports import Clock, Random
 from perseus.settings import Settings
 
 DIAL_TIMEOUT_S = 10.0
+HELLO_TIMEOUT_S = 30.0
 WELCOME_TIMEOUT_S = 10.0
 # Pauses before dialling again double from the first to the longest, which is also
 # at most this share of the lease, so that there is time to come back within it.
@@ -36,6 +38,8 @@ RECONNECT_FIRST_S = 0.1
 RECONNECT_MAXIMUM_S = 5.0
 RECONNECT_MAXIMUM_SHARE = 0.25
 RECONNECT_DOUBLINGS = 10
+
+_log = logging.getLogger("perseus.membership")
 
 
 class LinkHandlers(Protocol):
@@ -134,11 +138,17 @@ class AgentLink:
                 self._handlers.on_refused(refusal)
                 raise
             except PerseusError as trouble:
-                self.trouble = trouble
+                self._note(trouble)
             if self._clock.now_s() - started_s > self._settings.lease_s:
                 failures = 0
             failures += 1
             await self._clock.sleep(self._pause_s(failures))
+
+    def _note(self, trouble: PerseusError) -> None:
+        """Logs a trouble once, not at every dialling."""
+        if self.trouble is None or self.trouble.message != trouble.message:
+            _log.warning("no stream to the master: %s", trouble)
+        self.trouble = trouble
 
     def _pause_s(self, failures: int) -> float:
         doublings = min(failures - 1, RECONNECT_DOUBLINGS)
@@ -166,10 +176,11 @@ class AgentLink:
     async def _greet(self, stream: AgentStream) -> float:
         """Hello and Welcome; returns the lease's length."""
         made = self._hello()
-        hello = await made if inspect.isawaitable(made) else made
+        if inspect.isawaitable(made):
+            made = await within(self._clock, HELLO_TIMEOUT_S, "making this node's Hello", made)
         sent_at_s = self._clock.now_s()
         first = await within(
-            self._clock, WELCOME_TIMEOUT_S, "the master's welcome", stream.greet(hello)
+            self._clock, WELCOME_TIMEOUT_S, "the master's welcome", stream.greet(made)
         )
         if not first.HasField("welcome"):
             raise IncompatibleError(

@@ -262,6 +262,7 @@ def _open(
     with _translated(path):
         # SQLite gives its log the permissions of the file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _sync(path.parent)
         connection = _connect(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
