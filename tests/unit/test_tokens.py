@@ -1,6 +1,6 @@
 """Tokens work once, end, and are told apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -52,8 +52,8 @@ class NodeMade(Event):
 class Nodes:
     """A sibling that takes the follow-up."""
 
-    prefixes = (b"made/",)
-    events: tuple[type[Event], ...] = (NodeMade,)
+    prefixes: Sequence[bytes] = (b"made/",)
+    events: Sequence[type[Event]] = (NodeMade,)
 
     def load(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         self.loaded = list(items)

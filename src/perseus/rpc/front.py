@@ -39,14 +39,13 @@ from perseus.rpc.http_connection import HttpConnection
 from perseus.rpc.json_door import JsonDoor
 from perseus.rpc.registry import Registry
 from perseus.rpc.relay import relay
+from perseus.rpc.tls_transport import TlsTransport
 
 BACKLOG = 512
 CONNECTIONS_MAXIMUM = 4096
 # Connections that have not yet proved who they are.
 STRANGERS_MAXIMUM = 512
 HELLO_TIMEOUT_S = 10.0
-HANDSHAKE_TIMEOUT_S = 10.0
-SHUTDOWN_TIMEOUT_S = 2.0
 # A pause after the kernel has no more descriptors for us.
 ACCEPT_PAUSE_S = 0.5
 
@@ -89,6 +88,7 @@ class Front:
         self._connections: set[HttpConnection] = set()
         self._arrivals: set[asyncio.Task[None]] = set()
         self._strangers = 0
+        self._stopped = False
         self._listener: socket.socket | None = None
         self._local: asyncio.AbstractServer | None = None
         self.use_identity(identity)
@@ -126,7 +126,10 @@ class Front:
         loop.add_reader(self._listener, self._accept)
 
     async def stop(self, grace_s: float = 1.0) -> None:
-        """Closes all doors; calls that run get ``grace_s`` to end."""
+        """Closes all doors; gRPC calls that run get ``grace_s`` to end. Safe to call twice."""
+        if self._stopped:
+            return
+        self._stopped = True
         self._stop_accepting()
         if self._local is not None:
             self._local.close()
@@ -141,7 +144,7 @@ class Front:
                 os.unlink(path)
 
     def _stop_accepting(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and self._listener.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
 
@@ -202,24 +205,24 @@ class Front:
     async def _receive_http(self, connection: socket.socket, hello: ClientHello) -> None:
         proof = self._check_token(hello.server_name) if hello.server_name else None
         context = self._members if proof is None else self._joiner_context(proof)
+        http = self._http_connection(lambda http: self._remote_caller(http, proof))
         closed = asyncio.get_running_loop().create_future()
-        protocol = self._http_connection(lambda http: self._remote_caller(http, proof), closed)
+
+        def lost() -> None:
+            self._connections.discard(http)
+            if not closed.done():
+                closed.set_result(None)
+
         self._strangers += 1
+        transport = TlsTransport(context, http, self._settled, lost)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: transport, connection)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: protocol,
-                connection,
-                ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-            )
-        except BaseException:
-            # A handshake that failed never made a connection that could be lost.
-            self._connections.discard(protocol)
-            raise
+            await closed
         finally:
-            self._strangers -= 1
-        await closed
+            transport.abort()
+
+    def _settled(self) -> None:
+        self._strangers -= 1
 
     def _joiner_context(self, proof: TokenProof) -> ssl.SSLContext:
         if proof.state == LIVE:
@@ -243,7 +246,7 @@ class Front:
     # The Unix socket.
 
     def _local_connection(self) -> HttpConnection:
-        return self._http_connection(self._socket_caller, None)
+        return self._http_connection(self._socket_caller)
 
     def _socket_caller(self, http: HttpConnection) -> Caller:
         assert http.transport is not None
@@ -255,11 +258,7 @@ class Front:
 
     # Both.
 
-    def _http_connection(
-        self,
-        identify: Callable[[HttpConnection], Caller],
-        closed: "asyncio.Future[None] | None",
-    ) -> HttpConnection:
+    def _http_connection(self, identify: Callable[[HttpConnection], Caller]) -> HttpConnection:
         async def answer(http: HttpConnection, request: h11.Request) -> None:
             try:
                 # At every request: a long connection may outlive its certificate.
@@ -271,12 +270,7 @@ class Front:
             else:
                 await self._door.answer(http, request, caller)
 
-        def lost(http: HttpConnection) -> None:
-            self._connections.discard(http)
-            if closed is not None and not closed.done():
-                closed.set_result(None)
-
-        protocol = HttpConnection(answer, lost)
+        protocol = HttpConnection(answer, self._connections.discard)
         self._connections.add(protocol)
         return protocol
 

@@ -1,0 +1,162 @@
+"""Strangers at the TLS port: who is not of the cluster gets at most a TLS alert."""
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from rpc_lab import LIMIT_S, Lab
+
+from perseus.errors import (
+    RefusedError,
+    UnavailableError,
+)
+from perseus.identity import roles
+from perseus.identity.authority import Authority
+from perseus.identity.subject import Subject
+from perseus.proto.v1 import cluster_pb2
+from perseus.rpc import tls_client
+from perseus.rpc.front import Front
+from perseus.rpc.stubs import Stub
+
+
+@pytest.fixture
+def lab(short_folder: Path) -> Iterator[Lab]:
+    made = Lab(short_folder)
+    yield made
+    made.close()
+
+
+def _exchange(front: Front, data: bytes) -> bytes:
+    host, _, port = front.address.rpartition(":")
+    with socket.create_connection((host, int(port)), LIMIT_S) as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        got = b""
+        try:
+            while piece := connection.recv(65536):
+                got += piece
+        except ConnectionResetError:
+            pass
+        return got
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(4000), b"\x16"],
+)
+def test_no_tls_no_answer(lab: Lab, data: bytes) -> None:
+    assert _exchange(lab.front(), data) == b""
+
+
+@pytest.mark.parametrize("protocols", [[], ["-alpn", "h2"], ["-alpn", "h2,http/1.1"]])
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_openssl_without_a_certificate(lab: Lab, protocols: list[str], version: str) -> None:
+    front = lab.front()
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", front.address, version, "-ign_eof", *protocols],
+        input=b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        capture_output=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert b"HTTP/1.1" not in done.stdout and b"SERVING" not in done.stdout
+    # The gRPC server ends the connection without so much as an alert.
+    expected = b"unexpected eof" if protocols == ["-alpn", "h2"] else b"alert"
+    assert expected in done.stderr, done.stderr
+
+
+def test_grpc_without_a_certificate(lab: Lab) -> None:
+    front = lab.front()
+    credentials = grpc.ssl_channel_credentials(lab.authority.ca_pem)
+    name = (("grpc.ssl_target_name_override", "node.lab.perseus.internal"),)
+    with grpc.secure_channel(front.address, credentials, name) as channel:
+        stub = Stub(channel, "Cluster", front.address)
+        with pytest.raises((UnavailableError, RefusedError)):
+            stub.call("GetInfo", cluster_pb2.GetInfoRequest(), timeout_s=LIMIT_S)
+
+
+@pytest.mark.parametrize("kind", ["another", "expired"])
+def test_certificates_that_do_not_hold(lab: Lab, kind: str) -> None:
+    front = lab.front()
+    subject = Subject("user", "eve", roles.ADMIN)
+    other = Authority.create("lab", time.time())
+    if kind == "another":
+        eve = lab.identity("eve", subject, authority=other)
+    else:
+        eve = lab.identity("eve", subject, lifetime_s=10.0, time_s=time.time() - 3600)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=lab.authority.ca_pem.decode())
+    context.load_cert_chain(eve.folder / "node.pem", eve.folder / "node.key")
+    name = "node.lab.perseus.internal"
+    connection = tls_client.TlsConnection(front.address, context, name, LIMIT_S)
+    with pytest.raises(RefusedError, match="refuses us"):
+        connection.call("Cluster.GetInfo", {})
+    credentials = grpc.ssl_channel_credentials(
+        lab.authority.ca_pem, eve.key_pem, eve.certificate_pem
+    )
+    options = (("grpc.ssl_target_name_override", name),)
+    with (
+        grpc.secure_channel(front.address, credentials, options) as channel,
+        pytest.raises((UnavailableError, RefusedError)),
+    ):
+        request = cluster_pb2.GetInfoRequest()
+        Stub(channel, "Cluster").call("GetInfo", request, timeout_s=LIMIT_S)
+
+
+def test_a_server_of_another_cluster_is_told(lab: Lab) -> None:
+    other = Authority.create("lab", time.time())
+    lab.identity("master", Subject("node", "x", roles.NODE, "x", True), authority=other)
+    front = lab.front()
+    with (
+        pytest.raises(RefusedError, match="another cluster"),
+        tls_client.TlsConnection.of(front.address, lab.folder / "user") as connection,
+    ):
+        connection.call("Cluster.GetInfo", {})
+    with (
+        lab.stub(front.address, "user", "Cluster") as cluster,
+        pytest.raises(RefusedError, match="not of this cluster"),
+    ):
+        cluster.call("GetInfo", cluster_pb2.GetInfoRequest(), timeout_s=LIMIT_S)
+
+
+def test_a_node_cannot_pass_for_the_master(lab: Lab) -> None:
+    front = lab.front("node")
+    with pytest.raises(RefusedError, match="not the node or master"):
+        connection = tls_client.TlsConnection.of(front.address, lab.folder / "user", "master")
+        connection.call("Cluster.GetInfo", {})
+    with (
+        lab.stub(front.address, "user", "Cluster", to="master") as cluster,
+        pytest.raises(RefusedError, match="not the master"),
+    ):
+        cluster.call("GetInfo", cluster_pb2.GetInfoRequest(), timeout_s=LIMIT_S)
+
+
+def test_a_hello_in_drips_is_understood(lab: Lab) -> None:
+    front = lab.front()
+    context = lab.load("user").client_ssl_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="node.lab.perseus.internal")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    host, _, port = front.address.rpartition(":")
+    with socket.create_connection((host, int(port)), LIMIT_S) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in outgoing.read():
+            connection.sendall(bytes([byte]))
+        assert connection.recv(1) == b"\x16"
+
+
+def test_silence_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.rpc.front.HELLO_TIMEOUT_S", 0.2)
+    front = lab.front()
+    host, _, port = front.address.rpartition(":")
+    with socket.create_connection((host, int(port)), LIMIT_S) as connection:
+        connection.sendall(b"\x16\x03\x01\x02")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
