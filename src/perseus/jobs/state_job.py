@@ -182,6 +182,7 @@ class Job:
         self.record.cancel_signal = 0
         self.counts[CANCELLED] -= self.fresh
         self.counts[PENDING] += self.fresh
+        self.first_bad = None
         return self.fresh
 
     def learn_duration(self, duration_s: float) -> None:
