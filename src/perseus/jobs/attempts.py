@@ -18,11 +18,11 @@ from enum import Enum
 
 from perseus.errors import (
     InvalidError,
+    LeaseLostError,
     NotFoundError,
     PerseusError,
     RefusedError,
     TooLargeError,
-    UnavailableError,
 )
 from perseus.ids import AttemptId
 from perseus.jobs.executor_folders import Folders
@@ -158,8 +158,12 @@ class Attempt:
         ``on_running`` is told when the program runs, ``on_exit`` when its cores are free.
         """
         self.phase = Phase.PREPARING
+        ending = jobs_pb2.Ending()
         try:
             ending = await self._execute(on_running)
+        except LeaseLostError:
+            # Nothing may run here any more: that is no end of the task's own.
+            self.is_discarded = True
         finally:
             self._clear()
             self.phase = Phase.KEEPING
@@ -262,16 +266,13 @@ class Attempt:
             if self._cause is None or self.is_discarded:
                 raise
             return self._cause
+        except LeaseLostError:
+            raise
         except PerseusError as error:
             return _not_started(error)
         self._begin()
         on_running(self)
-        try:
-            ended = await self._host.spawner.wait(self.pid)
-        except UnavailableError as error:
-            # The spawner is gone, the agent will be: that is no end of the task's own.
-            self.is_discarded = True
-            return node_failure(str(error))
+        ended = await self._host.spawner.wait(self.pid)
         self._account(ended)
         self.left_nothing = ended.left_nothing
         return self._cause or _by_itself(ended)

@@ -253,6 +253,8 @@ class Executor:
                 self._keeping -= 1
                 self._launch()
             if attempt.is_discarded:
+                self._attempts.pop(attempt.id, None)
+                self._remember(attempt.id)
                 self._remove(attempt)
         if attempt.ended is not None and not attempt.is_discarded:
             self._post(attempt.ended)

@@ -99,10 +99,12 @@ class Spawner(Protocol):
     """Starts programs, tells how they end, signals their process groups."""
 
     async def spawn(self, request: SpawnRequest) -> int:
-        """The process id. Raises NotFoundError (127) or RefusedError (126) when it cannot start."""
+        """The process id. Raises NotFoundError (127), RefusedError (126), TooLargeError or
+        UnavailableError when it cannot start; LeaseLostError when nothing may run here now."""
 
     async def wait(self, pid: int) -> Exit:
-        """Returns when the process has ended; at most once for each pid."""
+        """Returns when the process has ended; at most once for each pid. LeaseLostError when
+        that cannot be known any more."""
 
     async def signal(self, pid: int, number: int) -> None:
         """Signals the whole process group; quiet when it is gone."""

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from perseus.errors import InvalidError, PerseusError, UnavailableError, from_code
+from perseus.errors import InvalidError, LeaseLostError, PerseusError, UnavailableError, from_code
 from perseus.runtime import spawner_process
 from perseus.runtime.ports import Exit, SpawnRequest
 from perseus.runtime.spawner_wire import (
@@ -56,7 +56,8 @@ def fork_spawner(children: spawner_process.Children, journal: str | None = None)
 
     ``children`` are what ``fork_child`` can start: each gets its end of a socket
     pair and its process ends when it returns. ``journal`` is the path of the file
-    that ``spawner_journal.sweep`` reads. Descriptors beyond 2 are closed there.
+    that ``spawner_journal.sweep`` reads. Of the descriptors only the standard three
+    and those of the log's handlers are of use there.
     """
     ours, theirs = socket.socketpair()
     gc.collect()
@@ -101,7 +102,8 @@ class RealSpawner:
 
         Raises NotFoundError (no such program: 127), RefusedError (not executable: 126),
         TooLargeError (argument list too long), InvalidError (a NUL in it), or
-        UnavailableError (working directory, files, memory, or the spawner is gone).
+        UnavailableError (working directory, files, memory), or LeaseLostError when
+        nothing may run here any more: the guard's time has passed, or the spawner is gone.
         """
         return await self._ask(
             lambda number: Start(
@@ -116,7 +118,7 @@ class RealSpawner:
         )
 
     async def wait(self, pid: int) -> Exit:
-        """Returns when it has ended; at most once for each pid."""
+        """Returns when it has ended; at most once for each pid. LeaseLostError as ``spawn``."""
         try:
             return await self._ends[pid]
         finally:
@@ -165,7 +167,7 @@ class RealSpawner:
 
     async def _ask(self, make: Callable[[int], ToSpawner]) -> int:
         if self._dead:
-            raise UnavailableError(self._dead)
+            raise LeaseLostError(self._dead)
         if len(self._pending) >= PENDING_MAXIMUM:
             raise UnavailableError(f"{PENDING_MAXIMUM} starts wait already on this node")
         self._number += 1
@@ -284,7 +286,7 @@ class RealSpawner:
         self._pending.clear()
         for future in waiting:
             if not future.done():
-                future.set_exception(UnavailableError(reason))
+                future.set_exception(LeaseLostError(reason))
                 # An end that nobody awaits is no defect worth a log line.
                 future.exception()
         if self._on_death is not None:

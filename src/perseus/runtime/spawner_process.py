@@ -15,6 +15,7 @@ reused pid is never hit.
 import ctypes
 import errno
 import gc
+import logging
 import os
 import resource
 import select
@@ -54,8 +55,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _LAST_PASSES_MAXIMUM = 100
 _LAST_PASS_S = 0.05
 _UMASK = 0o022
-# Descriptors up to here are closed in a forked process; one system call where the kernel has it.
-_DESCRIPTOR_MAXIMUM = 1 << 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,13 +69,31 @@ def _name_process(name: bytes) -> None:
     _libc.prctl(_PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
 
 
-def _close_all_but(*kept: int) -> None:
-    """Closes what was inherited beyond the standard three."""
-    low = 3
-    for descriptor in sorted(kept):
-        os.closerange(low, descriptor)
-        low = descriptor + 1
-    os.closerange(low, max(low, _DESCRIPTOR_MAXIMUM))
+def _release_descriptors(*kept: int) -> None:
+    """Lets go of what was inherited beyond the standard three and the log.
+
+    Their numbers are pointed at /dev/null, not closed: an object of the parent that
+    still believes in its number must never write into something of ours.
+    """
+    keep = {0, 1, 2, *kept, *_log_descriptors()}
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor not in keep and descriptor != null:
+            # The listing's own descriptor is closed by now.
+            with suppress(OSError):
+                os.fstat(descriptor)
+                os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+
+
+def _log_descriptors() -> set[int]:
+    """What the handlers of the daemon's log write to; forked children log as well."""
+    found = set()
+    for handler in logging.getLogger().handlers:
+        with suppress(OSError, ValueError, AttributeError):
+            found.add(handler.stream.fileno())  # type: ignore[attr-defined]
+    return found
 
 
 def _nothing(number: int, frame: object) -> None:
@@ -98,7 +115,7 @@ def run(connection: socket.socket, children: Children, journal: str | None) -> N
     code = 1
     try:
         signal.set_wakeup_fd(-1)
-        _close_all_but(connection.fileno())
+        _release_descriptors(connection.fileno())
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _name_process(b"perseus-spawner")
         _set_signals()
@@ -200,12 +217,12 @@ class SpawnerProcess:
         for request in [each for each in self._requests if isinstance(each, Start)]:
             self._requests.remove(request)
             said = "all tasks of this node were killed before it started"
-            self._answers.append(Failed(request.number, "unavailable", said, ""))
+            self._answers.append(Failed(request.number, "lease_lost", said, ""))
 
     def _serve(self, request: Start | Fork) -> None:
         if self._is_guarded and isinstance(request, Start):
             said = "the node's lease has passed"
-            self._answers.append(Failed(request.number, "unavailable", said, ""))
+            self._answers.append(Failed(request.number, "lease_lost", said, ""))
             return
         try:
             if isinstance(request, Start):
@@ -384,7 +401,7 @@ def _run_child(
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _close_all_but(connection.fileno())
+        _release_descriptors(connection.fileno())
         _name_process(f"perseus-{name}"[:15].encode())
         child(connection)
         code = 0

@@ -1,0 +1,282 @@
+"""Many attempts, sessions, leases and readers on the real spawner."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from executor_bench import JOB, LIMIT_S, Bench, is_gone, with_executor
+
+from perseus.errors import NotFoundError
+from perseus.jobs import executor as executor_module
+from perseus.jobs import spool as spool_module
+from perseus.proto.v1 import agent_pb2
+from perseus.runtime.real import RealClock
+from perseus.runtime.spawner_journal import sweep
+
+
+def test_cores_are_a_limit_and_order_is_kept(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        log = bench.files / "log"
+        for task in range(6):
+            script = f"echo + {task} >> {log}; sleep 0.02; echo - >> {log}"
+            bench.start("sh", "-c", script, task=task)
+        cancelled = f"{JOB}.5.1"
+        bench.stop(cancelled, signal.SIGINT, cancel=True)
+        ended = await bench.ended(cancelled)
+        assert ended.ending.exit_code == 130
+        for task in range(5):
+            assert (await bench.ended(f"{JOB}.{task}.1")).ending.exit_code == 0
+        running = most = 0
+        lines = log.read_text().splitlines()
+        for line in lines:
+            running += 1 if line.startswith("+") else -1
+            most = max(most, running)
+        assert most == 2
+        started = [int(line[2:]) for line in lines if line.startswith("+")]
+        assert sorted(started) == list(range(5)) and set(started[:2]) == {0, 1}
+
+    with_executor(tmp_path, body, cores=2)
+
+
+def test_a_jobs_limit_holds_up_no_other_job(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        log = bench.files / "log"
+        script = f"echo + >> {log}; sleep 0.02; echo - >> {log}"
+        limited = [bench.start("sh", "-c", script, task=n, parallel=1) for n in range(4)]
+        other = bench.start("sleep", "1000", job="zzzzzzzz")
+        await bench.until(lambda: any(event.attempt == other for event in bench.events))
+        for attempt in limited:
+            assert (await bench.ended(attempt)).ending.exit_code == 0
+        assert log.read_text().split() == ["+", "-"] * 4
+        assert bench.executor.counts() == (0, 1)
+
+    with_executor(tmp_path, body, cores=4)
+
+
+def test_an_output_that_the_task_cut_is_shipped_as_it_is_at_the_end(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        gate = bench.files / "gate"
+        os.mkfifo(gate)
+        script = f"head -c 200000 /dev/zero; read x < {gate}; : > /dev/stdout; read x < {gate}; "
+        attempt = bench.start("sh", "-c", script + "yes | head -c 100000")
+        await bench.until(lambda: bench.movers.ships)
+        held = bench.executor.find(attempt)
+        for condition in (lambda: held.stdout.size_bytes == 200_000, lambda: held.stdout.was_cut):
+            await bench.until(condition)
+            writer = os.open(gate, os.O_WRONLY)
+            os.write(writer, b"on\n")
+            os.close(writer)
+        ended = await bench.ended(attempt)
+        assert bench.whole(ended.stdout) == b"y\n" * 50_000
+        assert [ship.is_abandoned for ship in bench.movers.ships] == [True, False]
+
+    with_executor(tmp_path, body)
+
+
+def test_a_backlog_of_outputs_holds_up_the_start_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "KEEPING_MAXIMUM", 2)
+    monkeypatch.setattr(spool_module, "SHIP_PAUSES_S", (LIMIT_S,))
+
+    async def body(bench: Bench) -> None:
+        bench.movers.failures = 2
+        for task in range(2):
+            bench.start("head", "-c", "5000", "/dev/zero", task=task)
+        await bench.until(lambda: bench.movers.failures == 0)
+        bench.start("true", task=2)
+        assert bench.executor.counts() == (1, 0)
+        discard = agent_pb2.DiscardAttempt(attempt=f"{JOB}.0.1")
+        bench.executor.handle(agent_pb2.Directive(discard=discard))
+        assert (await bench.ended(f"{JOB}.2.1")).ending.exit_code == 0
+
+    with_executor(tmp_path, body)
+
+
+def test_more_outputs_than_may_be_shipped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "FINAL_SHIPS_MAXIMUM", 2)
+
+    async def body(bench: Bench) -> None:
+        attempts = [bench.start("head", "-c", "5000", "/dev/zero", task=n) for n in range(20)]
+        for attempt in attempts:
+            assert (await bench.ended(attempt)).stdout.inode
+        assert len(bench.movers.shipped) == 20
+
+    with_executor(tmp_path, body)
+
+
+def test_duplicates_acknowledgement_and_new_sessions(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        script = f"echo $$ >> {bench.files}/runs"
+        attempt = bench.start("sh", "-c", script)
+        bench.start("sh", "-c", script)
+        await bench.ended(attempt)
+        assert bench.executor.held() == [attempt]
+        bench.events.clear()
+        bench.start("sh", "-c", script)
+        await bench.ended(attempt)
+        bench.events.clear()
+        waiting = bench.start("sleep", "1000", task=1)
+        await bench.until(lambda: bench.events)
+        bench.events.clear()
+        bench.executor.on_welcome()
+        await bench.until(lambda: len(bench.events) == 2)
+        assert {e.attempt: e.WhichOneof("what") for e in bench.events} == {
+            attempt: "ended",
+            waiting: "running",
+        }
+        bench.executor.acknowledged([attempt, waiting, "unknown1.0.1"])
+        assert bench.executor.held() == [waiting]
+        # A late duplicate of what was acknowledged must not run again.
+        bench.start("sh", "-c", script)
+        assert bench.executor.held() == [waiting]
+        await bench.until(lambda: not (bench.folder / attempt).exists())
+        assert len((bench.files / "runs").read_text().split()) == 1
+
+    with_executor(tmp_path, body)
+
+
+def test_a_lost_lease_kills_all_and_tells_nothing(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        attempts = [
+            bench.start("sh", "-c", f"echo $$ >> {bench.files}/pids; exec sleep 1000", task=task)
+            for task in range(3)
+        ]
+        big = bench.start("sh", "-c", "head -c 100000 /dev/zero; exec sleep 1000", task=3)
+        bench.start("sleep", "1000", task=4)
+        pids = await bench.pids("pids", 3)
+        await bench.until(lambda: bench.movers.ships)
+        reading = asyncio.create_task(_drain(bench, big))
+        await asyncio.sleep(0)
+        bench.events.clear()
+        bench.executor.on_lease_lost()
+        assert bench.executor.held() == []
+        await bench.until(lambda: all(map(is_gone, pids)))
+        await bench.until(lambda: bench.movers.ships[0].is_abandoned)
+        with pytest.raises(NotFoundError):
+            await reading
+        await bench.until(lambda: bench.attempt_folders() == [])
+        assert bench.events == []
+        with pytest.raises(NotFoundError):
+            bench.executor.find(attempts[0])
+        assert (await bench.shell("echo next", task=9)).stdout.inline == b"next\n"
+
+    with_executor(tmp_path, body)
+
+
+async def _drain(bench: Bench, attempt: str) -> int:
+    return sum([len(piece) async for piece in bench.outputs.read(attempt, False, 0, True)])
+
+
+def test_what_the_spawner_killed_for_the_lease_is_no_end(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        bench.start("sleep", "1000")
+        await bench.until(lambda: bench.events)
+        bench.events.clear()
+        bench.executor.on_lease(RealClock().now_s() + 0.1)
+        await bench.until(lambda: not bench.executor.held())
+        await bench.until(lambda: bench.attempt_folders() == [])
+        assert bench.events == []
+        bench.executor.on_lease(RealClock().now_s() + LIMIT_S)
+        assert (await bench.shell("exit 4", task=1)).ending.exit_code == 4
+
+    with_executor(tmp_path, body)
+
+
+def test_discard_leaves_nothing(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        running = bench.start(
+            "sh", "-c", f"mkdir -p a/b; chmod 0 a; echo $$ > {bench.files}/pid; sleep 1000"
+        )
+        (pid,) = await bench.pids("pid")
+        bench.events.clear()
+        bench.executor.handle(
+            agent_pb2.Directive(discard=agent_pb2.DiscardAttempt(attempt=running))
+        )
+        await bench.until(lambda: is_gone(pid))
+        await bench.until(lambda: not (bench.folder / running).exists())
+        assert bench.events == [] and bench.executor.held() == []
+
+    with_executor(tmp_path, body)
+
+
+def test_reading_outputs(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        script = f"echo one; echo err >&2; echo $$ > {bench.files}/pid; read x; echo two"
+        fifo = bench.files / "gate"
+        os.mkfifo(fifo)
+        attempt = bench.start("sh", "-c", f"exec < {fifo}; {script}")
+        following = asyncio.create_task(_pieces(bench, attempt, 0, True))
+        gate = os.open(fifo, os.O_RDWR)
+        await bench.pids("pid")
+        assert await _pieces(bench, attempt, 0, False) == b"one\n"
+        assert await _pieces(bench, attempt, 2, False) == b"e\n"
+        assert not following.done()
+        os.write(gate, b"go\n")
+        os.close(gate)
+        assert await following == b"one\ntwo\n"
+        await bench.ended(attempt)
+        request = agent_pb2.ReadOutputRequest(attempt=attempt, stderr=True, offset_bytes=1)
+        pieces = [piece async for piece in bench.outputs.read_output(request, None)]
+        assert [(piece.data, piece.offset_bytes) for piece in pieces] == [(b"rr\n", 1)]
+        assert await _pieces(bench, attempt, 100, True) == b""
+        bench.executor.acknowledged([attempt])
+        with pytest.raises(NotFoundError, match="not on node kitchen-pc"):
+            await _pieces(bench, attempt, 0, False)
+
+    with_executor(tmp_path, body)
+
+
+async def _pieces(bench: Bench, attempt: str, offset: int, follow: bool) -> bytes:
+    return b"".join([p async for p in bench.outputs.read(attempt, False, offset, follow)])
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        count = 300
+        for task in range(count):
+            bench.start("sh", "-c", f"echo {task}; exit {task % 3}", task=task, count=count)
+        assert len(bench.executor.held()) == count
+        for task in range(count):
+            ended = await bench.ended(f"{JOB}.{task}.1")
+            assert ended.ending.exit_code == task % 3
+            assert ended.stdout.inline == b"%d\n" % task
+        assert bench.posts < 2 * count
+        bench.executor.acknowledged(bench.executor.held())
+        assert bench.executor.held() == []
+
+    with_executor(tmp_path, body, cores=3)
+
+
+def test_an_earlier_agents_folders_are_removed(tmp_path: Path) -> None:
+    old = tmp_path / "attempts" / f"{JOB}.0.1" / "work" / "deep"
+
+    async def body(bench: Bench) -> None:
+        old.mkdir(parents=True)
+        (old / "file").write_text("left")
+        await bench.executor.start()
+        assert os.listdir(bench.folder) == ["journal"]
+
+    with_executor(tmp_path, body)
+
+
+def test_a_dead_spawner_ends_nothing_in_the_tasks_name(tmp_path: Path) -> None:
+    """The agent will end; what ran and what waited is lost, not failed."""
+
+    async def body(bench: Bench) -> None:
+        for task in range(4):
+            bench.start("sleep", "1000", task=task)
+        await bench.until(lambda: len(bench.events) == 2)
+        pids = [event.running.pid for event in bench.events]
+        bench.events.clear()
+        os.kill(bench.spawner.pid, signal.SIGKILL)
+        await bench.until(lambda: not bench.executor.held())
+        assert bench.events == []
+        assert sorted(sweep(str(bench.folder))) == sorted(pids)
+        (bench.folder / "journal").touch()
+
+    with_executor(tmp_path, body, cores=2, dies=True)
