@@ -121,7 +121,8 @@ class Connection(ABC):
     def _begin(self, method: str, request: Message | None, timeout_s: float | None) -> JsonCall:
         path = _path(method)
         self._ready()
-        self._socket.settimeout(None if timeout_s is None else timeout_s + TIMEOUT_MARGIN_S)
+        if timeout_s is not None:
+            self._socket.settimeout(timeout_s + TIMEOUT_MARGIN_S)
         head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\n"
         if timeout_s is not None:
             head += f"perseus-timeout-s: {timeout_s:f}\r\n"
@@ -151,6 +152,7 @@ class Connection(ABC):
             self.close()
         if self._socket is None:
             self._socket = self._open()
+        self._socket.settimeout(None)
 
     def _is_alive(self) -> bool:
         """Whether an idle connection was not closed by the daemon meanwhile."""
