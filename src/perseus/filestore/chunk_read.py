@@ -15,6 +15,8 @@ from perseus.proto.v1 import chunk_pb2
 from perseus.settings import CHUNK_MAXIMUM_BYTES, FRAME_MAXIMUM_BYTES
 
 WAIT_MAXIMUM_S = 30.0
+# The same while nobody writes.
+NO_WRITER_S = 0.5
 # How often a waiting read looks whether its caller is still there.
 LOOK_S = 0.5
 
@@ -48,11 +50,14 @@ def _frame_size(position: int) -> int:
 
 
 def _wait(file: ChunkFile, position: int, wait_s: float, is_active: Callable[[], bool]) -> bool:
-    """Waits for bytes past ``position`` or the seal; False when there are none in time,
-    or when the writer goes."""
-    had_writer = file.writing
-    left_s = min(wait_s, WAIT_MAXIMUM_S)
+    """Waits for bytes past ``position`` or the seal; False when there are none in time.
+
+    Without a writer it is soon over: the chunk may be sealed already, and then the
+    master knows it before this replica does.
+    """
+    left_s = min(wait_s, WAIT_MAXIMUM_S if file.writing else NO_WRITER_S)
     while left_s > 0 and is_active():
+        had_writer = file.writing
         if file.wait_past(position, min(left_s, LOOK_S)):
             return True
         if had_writer and not file.writing:

@@ -48,6 +48,8 @@ from perseus.rpc.grpc_options import SERVER_OPTIONS
 STREAMS_MAXIMUM = 128
 DIRECTIVE_THREADS = 4
 STOP_GRACE_S = 0.5
+# How often to look for a renewed certificate.
+IDENTITY_LOOK_S = 30.0
 
 _log = logging.getLogger("perseus.chunkserver")
 
@@ -89,6 +91,7 @@ class Chunkserver:
         self._files = MasterFiles(self._identity.identity, config.cluster_id, config.master_address)
         self._server: Any = None
         self._movers: Movers | None = None
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Opens the store, listens and tells the agent. PerseusError when it cannot."""
@@ -111,6 +114,7 @@ class Chunkserver:
         self._movers = Movers(client, self._link.send)
         self._server.start()
         self._scrubber.start()
+        threading.Thread(target=self._watch_identity, name="identity", daemon=True).start()
         self._link.send(messages.Ready(address, self._reports()))
         for event in self._store.corrupt():
             self._link.send_event(event)
@@ -124,6 +128,7 @@ class Chunkserver:
 
     def stop(self) -> None:
         """Ends serving; calls have a moment to finish."""
+        self._ended.set()
         self._scrubber.stop()
         self._server.stop(STOP_GRACE_S).wait(2 * STOP_GRACE_S)
 
@@ -156,7 +161,7 @@ class Chunkserver:
 
     def _listen(self) -> str:
         credentials = grpc.dynamic_ssl_server_credentials(
-            self._certificates(), self._newer_certificates, require_client_authentication=True
+            self._certificates(), self._certificates, require_client_authentication=True
         )
         try:
             port = self._server.add_secure_port(self._config.listen, credentials)
@@ -175,12 +180,12 @@ class Chunkserver:
             [(identity.key_pem, identity.certificate_pem)], identity.ca_pem
         )
 
-    def _newer_certificates(self) -> Any:
-        if not self._identity.changed():
-            return None
-        self._channels.use_identity(self._identity.identity)
-        self._files.use_identity(self._identity.identity)
-        return self._certificates()
+    def _watch_identity(self) -> None:
+        """Takes a renewed certificate when there is one."""
+        while not self._ended.wait(IDENTITY_LOOK_S):
+            if self._identity.changed():
+                self._channels.use_identity(self._identity.identity)
+                self._files.use_identity(self._identity.identity)
 
     def _handlers(self) -> Any:
         return grpc.method_handlers_generic_handler(

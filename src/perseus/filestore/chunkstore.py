@@ -193,16 +193,17 @@ class ChunkStore:
     def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:
         """A new replica to be filled from another; without a seal it goes when the block ends."""
         self._drop(chunk)
-        self._make(chunk, version, fetching=True)
+        entry = self._make(chunk, version, fetching=True)
+        whole = False
         try:
             with self.use(chunk) as file:
                 yield file
                 whole = file.sealed
-        except BaseException:
-            self._drop(chunk)
-            raise
-        if not whole:
-            self._drop(chunk)
+        finally:
+            if not whole:
+                self._drop(chunk)
+        if self._entries.get(chunk) is not entry:
+            raise ConflictError(f"chunk {chunk:016x} was deleted while it was fetched")
 
     def seal(self, chunk: int, version: int, length_bytes: int) -> agent_pb2.ReplicaReport:
         """Seals a replica; see ChunkFile.seal."""
@@ -277,11 +278,11 @@ class ChunkStore:
         name = f"{chunk:016x}"
         return self._folder / name[-2:] / name
 
-    def _make(self, chunk: int, version: int, *, fetching: bool) -> None:
+    def _make(self, chunk: int, version: int, *, fetching: bool) -> Entry:
         """Makes the replica if it is not there."""
         with self._mutex:
             if chunk in self._entries:
-                return
+                return self._entries[chunk]
         self.check_room()
         base = self._base(chunk)
         if not base.parent.exists():
@@ -292,6 +293,7 @@ class ChunkStore:
             entry = Entry(chunk, version, 0, False, None, file)
             self._entries[chunk] = entry
             self._idle[chunk] = entry
+            return entry
 
     def _acquire(self, chunk: int) -> Entry:
         with self._mutex:

@@ -57,16 +57,24 @@ class FilestoreClient:
         offset: int = 0,
         length: int = 0,
         follow: bool = False,
+        stop: Callable[[], bool] | None = None,
     ) -> Iterator[bytes]:
         """The bytes of a file from ``offset`` on, ``length`` of them (0: to the end), in pieces
-        of at most 1 MiB. ``follow`` goes on until the writer closes the file.
+        of at most 1 MiB. ``follow`` goes on until the writer closes the file, or ``stop``
+        says True, which is asked every ten seconds or sooner.
 
         NotFoundError at once; UnavailableError or CorruptError when no replica delivers.
         """
-        return self._open_read(path, inode, offset, length, follow)[1]
+        return self._open_read(path, inode, offset, length, follow, stop)[1]
 
     def _open_read(
-        self, path: str | None, inode: int | None, offset: int, length: int, follow: bool
+        self,
+        path: str | None,
+        inode: int | None,
+        offset: int = 0,
+        length: int = 0,
+        follow: bool = False,
+        stop: Callable[[], bool] | None = None,
     ) -> tuple[filestore_pb2.FileInfo, Iterator[bytes]]:
         if (path is None) == (inode is None):
             raise InvalidError("a file is named by its path or by its inode")
@@ -75,7 +83,15 @@ class FilestoreClient:
         layout = self._files.locate(path or "", inode or 0, offset, 0.0)
         end = offset + length if length else None
         read = Read(
-            self._files, self._channels, self._nearness, path or "", layout, offset, end, follow
+            self._files,
+            self._channels,
+            self._nearness,
+            path or "",
+            layout,
+            offset,
+            end,
+            follow,
+            stop,
         )
         pieces = read.pieces()
         return layout.info, read_ahead(pieces) if layout.chunks and not follow else pieces
@@ -145,7 +161,7 @@ class FilestoreClient:
         progress: Progress | None = None,
     ) -> filestore_pb2.FileInfo:
         """Copies a file of the filestore to a local one, which appears whole and verified."""
-        info, pieces = self._open_read(path, None, 0, 0, False)
+        info, pieces = self._open_read(path, None)
         target = Path(local)
         temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
         checksum = done = 0

@@ -44,8 +44,10 @@ class Channels:
         self._by_address: dict[str, grpc.Channel] = {}
 
     def use_identity(self, identity: Identity) -> None:
-        """New connections show this certificate."""
-        self._identity = identity
+        """New connections show this certificate; those that are in use end with their calls."""
+        with self._mutex:
+            self._identity = identity
+            self._by_address.clear()
 
     def to(self, address: str) -> grpc.Channel:
         """The channel to "host:port"; connecting happens at the first call."""

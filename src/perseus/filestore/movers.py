@@ -111,7 +111,8 @@ class Movers:
         self._answer(done)
 
     def _feed(self, request: messages.Feed, job: Job) -> messages.Done:
-        pieces = self._client.open_read(request.path, follow=True)
+        stop = job.cancelled.is_set
+        pieces = self._client.open_read(request.path, follow=True, stop=stop)
         descriptor = _open_fifo(request.fifo_path, job)
         moved = 0
         try:
@@ -124,6 +125,7 @@ class Movers:
         finally:
             os.close(descriptor)
             _close(pieces)
+        job.check()
         return messages.Done(request.number, moved)
 
     def _place(self, request: messages.Place, job: Job) -> messages.Done:
@@ -196,6 +198,8 @@ def _next_piece(descriptor: int, position: int, job: Job) -> bytes | None:
         job.check()
         end = job.end_bytes
         available = (os.fstat(descriptor).st_size if end is None else end) - position
+        if end is not None and available < 0:
+            raise InvalidError(f"{position} bytes are shipped already, {end} are wanted")
         if available >= FRAME_MAXIMUM_BYTES or (end is not None and available > 0):
             piece = os.pread(descriptor, min(available, FRAME_MAXIMUM_BYTES), position)
             if not piece:

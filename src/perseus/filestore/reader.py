@@ -8,7 +8,7 @@ stopped; no byte is given twice and every frame's checksum is verified. With
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,8 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MAXIMUM_S = 2.0
 # How long one question of a follower waits at a chunkserver, and at the master.
 FOLLOW_WAIT_S = 10.0
+# The pause of a follower between two questions when there is nothing new.
+FOLLOW_PAUSE_S = 0.2
 READ_AHEAD_FRAMES = 2
 
 
@@ -65,6 +67,8 @@ class Read:
     # None: to the end of the file.
     end: int | None
     follow: bool
+    # Asked between chunks and between waits: whether to end early.
+    stop: Callable[[], bool] | None = None
     # Replicas that failed this read, tried last.
     _failed: set[tuple[int, str]] = field(default_factory=set)
 
@@ -74,13 +78,14 @@ class Read:
         while True:
             before = self.position
             error = yield from self._read_layout(layout)
-            if self._done(layout) and error is None:
+            if (self._done(layout) and error is None) or (self.stop and self.stop()):
                 return
             stalls = 0 if self.position > before else stalls + 1
             if error is not None and stalls >= ROUNDS_MAXIMUM:
                 raise error
             if stalls and (error is not None or layout.chunks):
-                time.sleep(min(BACKOFF_FIRST_S * 2**stalls, BACKOFF_MAXIMUM_S))
+                longest_s = FOLLOW_PAUSE_S if error is None else BACKOFF_MAXIMUM_S
+                time.sleep(min(BACKOFF_FIRST_S * 2**stalls, longest_s))
             wait_s = FOLLOW_WAIT_S if self.follow and error is None else 0.0
             layout = self.files.locate(self.path, layout.info.inode, self.position, wait_s)
 
