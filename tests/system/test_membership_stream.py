@@ -217,6 +217,21 @@ def test_a_restarted_master_takes_its_nodes_back(short_folder: Path) -> None:
     asyncio.run(whole())
 
 
+def test_a_node_with_news_says_hello_again(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        agent = Agent()
+        async with running_link(agent, identity, master.address) as link:
+            await _welcomed(agent, 1)
+            agent.name = "elsewhere"
+            link.say_hello_again()
+            await _welcomed(agent, 2)
+            assert master.membership.node("n1").chunk_address == "elsewhere:2"
+            assert not agent.lost_at_s
+
+    with_master(short_folder, act)
+
+
 def test_too_much_waiting_for_a_node_ends_its_stream(
     short_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,8 +165,11 @@ def test_after_a_restart_nodes_have_one_lease_to_come_back() -> None:
     told = world.pass_time(LEASE_S / 2 + 0.2)
     assert told == [NodeDown("n2", "attic", "did not come back within 10 s of the master's start")]
     assert world.machine.node("n3").state is NodeState.JOINED
+    world.now_s += 60
     world.restart()
     assert world.machine.node("n2").state is NodeState.LOST
+    silent_s = world.machine.node("n2").silent_s(Instant(world.now_s, 5e8 + world.now_s))
+    assert silent_s == pytest.approx(70, abs=0.5)
 
 
 def test_a_master_that_stood_still_does_not_count_it_against_the_nodes() -> None:

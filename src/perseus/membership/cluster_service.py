@@ -259,7 +259,7 @@ class ClusterService:
         return cluster_pb2.DiagnoseResponse(findings=findings[:FINDINGS_MAXIMUM])
 
     def _message(self, node: NodeInfo) -> cluster_pb2.Node:
-        message = node_to_message(node, self._driver.instant().now_s)
+        message = node_to_message(node, self._driver.instant())
         for detail in self.node_details:
             detail(message)
         return message

@@ -32,9 +32,8 @@ def diagnose_node(node: NodeInfo, at: Instant, version: str) -> Iterator[cluster
 def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
     state = node.state
     if state is NodeState.LOST:
-        since = (
-            "" if node.heard_at_s is None else f", silent for {at.now_s - node.heard_at_s:.0f} s"
-        )
+        silent_s = node.silent_s(at)
+        since = f", silent for {silent_s:.0f} s" if silent_s else ""
         yield _finding(
             ERROR,
             node,

@@ -75,6 +75,8 @@ class NodeRecord(msgspec.Struct):
     version: str = ""
     capacity: Capacity = NO_CAPACITY
     certificate_expires_at_s: float = 0.0
+    # When it was last heard of, seconds since 1970; written when it is lost.
+    lost_since_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -236,6 +238,7 @@ class Membership:
         protocol = self._common_protocol(node.record.name, event)
         record = node.record
         record.alive = True
+        record.lost_since_s = 0.0
         record.session += 1
         record.address = event.address
         record.chunk_address = event.chunk_address
@@ -291,11 +294,14 @@ class Membership:
         for node in list(self._nodes.values()):
             ends_s = node.lease_ends_s
             if node.record.alive and ends_s is not None and at.now_s > ends_s:
-                self._lose(node, _silence(node, at.now_s, self.lease_s), step)
+                self._lose(node, at, step)
         return step
 
-    def _lose(self, node: _Node, reason: str, step: Step) -> None:
+    def _lose(self, node: _Node, at: Instant, step: Step) -> None:
         record = node.record
+        reason = _silence(node, at.now_s, self.lease_s)
+        silent_s = self.lease_s if node.heard_at_s is None else at.now_s - node.heard_at_s
+        record.lost_since_s = at.time_s - silent_s
         record.alive = False
         node.connected = False
         node.lease_ends_s = None
@@ -363,6 +369,7 @@ def _info(node: _Node) -> NodeInfo:
             clock_skew_s=node.clock_skew_s,
             certificate_expires_at_s=record.certificate_expires_at_s,
             joined_at_s=record.joined_at_s,
+            lost_since_s=record.lost_since_s,
         )
     return node.info
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from perseus.proto.v1 import cluster_pb2
+from perseus.runtime.machine import Instant
 
 
 class NodeState(enum.Enum):
@@ -78,6 +79,14 @@ class NodeInfo:
     clock_skew_s: float = 0.0
     certificate_expires_at_s: float = 0.0
     joined_at_s: float = 0.0
+    # When a lost node was last heard of, seconds since 1970; 0 for others.
+    lost_since_s: float = 0.0
+
+    def silent_s(self, at: Instant) -> float:
+        """Seconds since it was last heard of, also before the master's start; 0 when unknown."""
+        if self.heard_at_s is not None:
+            return max(0.0, at.now_s - self.heard_at_s)
+        return max(0.0, at.time_s - self.lost_since_s) if self.lost_since_s else 0.0
 
     @property
     def state(self) -> NodeState:
@@ -139,7 +148,7 @@ def load_to_message(load: Load) -> cluster_pb2.Load:
     )
 
 
-def node_to_message(node: NodeInfo, now_s: float) -> cluster_pb2.Node:
+def node_to_message(node: NodeInfo, at: Instant) -> cluster_pb2.Node:
     """The message of a node; tasks and chunks are for others to fill in."""
     return cluster_pb2.Node(
         node_id=node.node_id,
@@ -151,7 +160,7 @@ def node_to_message(node: NodeInfo, now_s: float) -> cluster_pb2.Node:
         load=load_to_message(node.load),
         labels=dict(node.labels),
         version=node.version,
-        silent_s=0.0 if node.heard_at_s is None else max(0.0, now_s - node.heard_at_s),
+        silent_s=node.silent_s(at),
         is_master=node.is_master,
         clock_skew_s=node.clock_skew_s,
         certificate_expires_at_s=node.certificate_expires_at_s,
