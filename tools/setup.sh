@@ -15,10 +15,10 @@ die() { say "setup: $1"; shift; for line in "$@"; do say "  $line"; done; exit 1
 find_python() {
     for name in "${PERSEUS_PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do
         [ -n "$name" ] && command -v "$name" >/dev/null 2>&1 || continue
-        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$name"
-            return
-        fi
+        # Not the one of an environment (perhaps .venv itself, on PATH), but that below it.
+        "$name" -c 'import os, sys
+if sys.version_info < (3, 11): sys.exit(1)
+print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))' 2>/dev/null && return
     done
     die "no Python 3.11 or newer was found" \
         "Debian 12, Ubuntu 24.04:  apt-get install python3 python3-venv" \
