@@ -174,8 +174,7 @@ def test_followers_read_on_until_the_writer_closes(tmp_path: Path) -> None:
         for number in range(5):
             writer.write(f"line {number}\n".encode() * 1000)
             writer.flush()
-            length = writer.size_bytes
-            until(lambda length=length: sum(map(len, seen)) == length, "the follower has it")
+            until(lambda: sum(map(len, seen)) == writer.size_bytes, "the follower has it")
         writer.close()
         reader.join(60)
         assert b"".join(seen) == b"".join(f"line {n}\n".encode() * 1000 for n in range(5))

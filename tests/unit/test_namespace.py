@@ -361,6 +361,16 @@ def test_commit_never_raises_and_replaces_what_stands_there() -> None:
     }
 
 
+def test_what_an_attempt_wrote_besides_its_outputs_is_garbage() -> None:
+    cluster = Cluster(2)
+    leases = [cluster.do(files.Create("", "n0", attempt=ATTEMPT)) for _ in range(2)]
+    outputs = (committed("stdout", inode=leases[1].inode),)
+    cluster.do(CommitOutputs(ATTEMPT, "/jobs/j/0", "me", outputs))
+    assert cluster.namespace.file(leases[0].inode) is None
+    assert cluster.namespace.file(leases[1].inode) is not None
+    assert cluster.namespace.uncommitted_attempts() == []
+
+
 def test_an_output_that_is_still_open_is_closed_by_its_commit() -> None:
     cluster = Cluster(2)
     lease = cluster.do(files.Create("", "n0", attempt=ATTEMPT))

@@ -18,7 +18,8 @@ class CommittedOutput(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class CommitOutputs(Event):
     """Makes an attempt's outputs visible in ``folder`` (made if missing), replacing what
-    stands there. Never raises. An inode that does not belong to ``attempt`` is left out."""
+    stands there. Never raises. An inode that does not belong to ``attempt`` is left out;
+    what else the attempt wrote becomes garbage."""
 
     attempt: str
     folder: str

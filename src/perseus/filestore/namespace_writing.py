@@ -303,6 +303,8 @@ class Writing:
             if file.writer is not None:
                 self._end_writer(at, file, file.writer)
             self._state.changed(file)
+        # The attempt is over: what it wrote besides is garbage.
+        self.discard(DiscardOutputs(event.attempt))
 
     def _folder_by_force(self, at: Instant, event: CommitOutputs) -> Folder:
         names = paths.split(event.folder)

@@ -26,6 +26,7 @@ from perseus.filestore.replication_events import (
     ChunkSealed,
     RecoverChunk,
 )
+from perseus.filestore.replication_garbage import Garbage
 from perseus.filestore.replication_placement import Placement
 from perseus.filestore.replication_recovery import Recovery
 from perseus.filestore.replication_repair import Repair
@@ -52,6 +53,9 @@ from perseus.settings import Settings
 LOOKS_PER_TICK = 5000
 # A holder that has not confirmed a seal is told again after so long.
 SEAL_RETRY_S = 10.0
+# A replica that readers complain of is asked after once in so long, and so many at a time.
+CHECK_AGAIN_S = 10.0
+CHECKS_MAXIMUM = 1000
 
 
 class Plan(NamedTuple):
@@ -82,7 +86,10 @@ class Replication:
         self._placement = Placement(self._state, settings.disk_reserve_bytes)
         self._repair = Repair(self._state, self._placement)
         self._recovery = Recovery(self._state)
+        self._garbage = Garbage(self._state)
         self._sessions: dict[str, int] = {}
+        # (chunk, node) that a reader complained of, and until when it is not asked again.
+        self._checks: dict[tuple[int, str], float] = {}
         # Chunks to look at again, a bounded number each Tick.
         self._looks: deque[int] = deque()
         # Nodes removed for good whose chunks are being let go.
@@ -157,7 +164,7 @@ class Replication:
             if chunk is None:
                 continue
             for node_id in chunk.nodes:
-                self._state.direct(node_id, delete_directive(chunk_id, chunk.version + 1))
+                self._garbage.add(node_id, chunk_id, chunk.version + 1)
             self._repair.forget(chunk)
             self._recovery.forget(chunk_id)
             self._state.erase(chunk)
@@ -176,6 +183,7 @@ class Replication:
     def _node_up(self, at: Instant, event: NodeUp) -> None:
         node_id = event.node_id
         self._sessions[node_id] = event.session
+        self._garbage.forget_node(node_id)
         self._repair.hoped_until_s.pop(node_id, None)
         self._state.full_until_s.pop(node_id, None)
         self._repair.node_gone(node_id)
@@ -199,6 +207,7 @@ class Replication:
 
     def _node_down(self, at: Instant, event: NodeDown) -> None:
         self._sessions.pop(event.node_id, None)
+        self._garbage.forget_node(event.node_id)
         self._repair.node_gone(event.node_id)
         if event.removed:
             self._repair.hoped_until_s.pop(event.node_id, None)
@@ -231,8 +240,7 @@ class Replication:
         chunk = self._state.chunks.get(replica.chunk)
         if chunk is None:
             if replica.chunk < self._state.next_id:
-                directive = delete_directive(replica.chunk, replica.version + 1)
-                self._state.direct(node_id, directive)
+                self._garbage.add(node_id, replica.chunk, replica.version + 1)
             return
         is_holder = node_id in chunk.nodes
         if chunk.is_open:
@@ -355,7 +363,11 @@ class Replication:
     def _check(self, at: Instant, event: CheckReplica) -> None:
         chunk = self._state.chunks.get(event.chunk)
         node = self._state.nodes.find(event.node)
-        if chunk is not None and node is not None and node.node_id in chunk.nodes:
+        if chunk is None or node is None or node.node_id not in chunk.nodes:
+            return
+        key = (chunk.id, node.node_id)
+        if key not in self._checks and len(self._checks) < CHECKS_MAXIMUM:
+            self._checks[key] = at.now_s + CHECK_AGAIN_S
             self._state.direct(node.node_id, probe_directive(chunk.id, chunk.version))
 
     # Time.
@@ -369,6 +381,7 @@ class Replication:
                 del self._repair.hoped_until_s[node_id]
                 self._looks.extend(self._state.on_node.get(node_id, ()))
         self._release()
+        self._garbage.tick()
         for _ in range(min(LOOKS_PER_TICK, len(self._looks))):
             chunk = self._state.chunks.get(self._looks.popleft())
             if chunk is not None:
@@ -376,6 +389,8 @@ class Replication:
         for chunk in self._recovery.tick(at):
             self._tell_seal(at, chunk)
         self._seal_again(at)
+        for key in [key for key, until_s in self._checks.items() if until_s <= at.now_s]:
+            del self._checks[key]
         self._repair.tick(at)
 
     def _start(self, at: Instant) -> None:

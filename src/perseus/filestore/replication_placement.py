@@ -53,6 +53,10 @@ class Placement:
         ranked = self.ranked(chunk, usable)
         return ranked[0].node_id if ranked else None
 
+    def usable(self) -> set[str]:
+        """Ids of the nodes that may take new replicas at all."""
+        return {node.node_id for node in self._usable()}
+
     def ranked(self, chunk: int, nodes: Iterable[NodeView]) -> list[NodeView]:
         """The best first."""
         return sorted(nodes, key=lambda node: (self._lot(chunk, node), node.node_id))

@@ -15,8 +15,8 @@ from perseus.runtime.machine import Instant
 
 FETCHES_MAXIMUM = 64
 FETCHES_PER_NODE = 4
-# A copy that is not made by then is given up and tried anew.
-FETCH_DEADLINE_S = 120.0
+# A copy that is not made by then is given up and tried anew; the node's own limit is shorter.
+FETCH_DEADLINE_S = 400.0
 # A node that failed to make a copy is not asked for the same one again for so long.
 FETCH_RETRY_S = 30.0
 FULL_BELIEVED_S = 60.0
@@ -125,6 +125,7 @@ class Repair:
 
     def _start(self, at: Instant) -> None:
         looked = 0
+        usable = self._placement.usable()
         for rank in sorted(self._needy):
             waiting = self._needy[rank]
             for chunk_id in list(islice(waiting, STARTS_PER_TICK - looked)):
@@ -134,8 +135,9 @@ class Repair:
                 # To the end of its rank, so that one that cannot be helped holds up none.
                 del waiting[chunk_id]
                 waiting[chunk_id] = None
-                if chunk_id not in self.fetches:
-                    self._fetch(at, self._state.chunks[chunk_id])
+                chunk = self._state.chunks[chunk_id]
+                if chunk_id not in self.fetches and not usable.issubset(chunk.nodes):
+                    self._fetch(at, chunk)
 
     def _fetch(self, at: Instant, chunk: Chunk) -> None:
         sources = [

@@ -136,9 +136,12 @@ def _missing_replicas(
     chunks = replication.under_replicated
     if not chunks:
         return []
-    usable = [node for node in nodes.nodes() if node.alive and not node.draining]
+    known = list(nodes.nodes())
+    usable = [node for node in known if node.alive and not node.draining]
     path = _path(namespace, replication.inode_of(chunks[0]))
     message = f"{len(chunks)} chunks have fewer replicas than they should (one is of {path})"
+    # Of a cluster of one nobody expects two replicas; what has lost some is another matter.
+    severity = "note" if len(known) == 1 else "warning"
     if len(usable) < 2:
         message += "; only one node can hold data"
         command = "perseus token create  # and join another node"
@@ -147,7 +150,7 @@ def _missing_replicas(
         command = "perseus fs df"
     return [
         cluster_pb2.Finding(
-            severity="warning", subject="filestore", message=message, command=command
+            severity=severity, subject="filestore", message=message, command=command
         )
     ]
 
