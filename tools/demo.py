@@ -42,8 +42,7 @@ class Demo:
         """Shows and runs a line as typed at a prompt; its stdout. Ends the demo when it fails."""
         print(f"$ {line}", flush=True)
         done = self._run(["sh", "-c", line])
-        sys.stderr.write(done.stderr)
-        lines = done.stdout.splitlines()
+        lines = (done.stderr + done.stdout).splitlines()
         for text in lines[:SHOWN_LINES]:
             print(text)
         if len(lines) > SHOWN_LINES:
@@ -163,7 +162,7 @@ def _dying_node(demo: Demo) -> None:
         cwd=demo.folder,
         env=demo.environment,
         stdin=subprocess.DEVNULL,
-        stderr=sys.stderr,
+        stderr=sys.stdout,
     )
     try:
         node = _node_of_running_task(demo)
