@@ -65,6 +65,9 @@ class FolderMovers:
         self.ships: list[FolderShip] = []
         # Tries to ship that fail before one works.
         self.failures = 0
+        # Placing takes for ever; how many wait in it.
+        self.places_forever = False
+        self.placing = 0
 
     async def feed(self, path: str, fifo_path: str) -> int:
         source = self._find(path)
@@ -85,6 +88,9 @@ class FolderMovers:
         return source.stat().st_size
 
     async def place(self, path: str, target_path: str) -> int:
+        if self.places_forever:
+            self.placing += 1
+            await asyncio.Event().wait()
         shutil.copyfile(self._find(path), target_path)
         return os.stat(target_path).st_size
 

@@ -260,3 +260,19 @@ def test_grandchildren_that_hold_stdout_do_not_hold_up_the_end(tmp_path: Path) -
         await bench.until(lambda: is_gone(pid))
 
     with_executor(tmp_path, body)
+
+
+def test_a_cancel_while_files_are_placed(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        (bench.files / "slow").touch()
+        bench.movers.places_forever = True
+        file = jobs_pb2.PlacedFile(name="in.txt", path="/slow")
+        attempt = bench.start("true", files=[file])
+        await bench.until(lambda: bench.movers.placing)
+        bench.stop(attempt, signal.SIGINT, cancel=True)
+        ended = await bench.ended(attempt)
+        assert ended.ending.kind == jobs_pb2.ENDING_CANCELLED
+        assert ended.ending.exit_code == 130
+        assert bench.executor.counts() == (0, 0)
+
+    with_executor(tmp_path, body)
