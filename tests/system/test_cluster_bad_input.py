@@ -1,6 +1,7 @@
 """Bad input: each gives a clear error that names what to do next, and loses nothing."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from harness import Cluster, cluster
+
+import perseus
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +47,23 @@ def test_no_node_fits_and_why_tells_the_resource(one: Cluster) -> None:
     one.perseus("kill", job).ok()
 
 
-@pytest.mark.parametrize("path", ["/a/../b", "/a\x01/\x00b", "relative", "", "/" + "x" * 300])
+@pytest.mark.parametrize("path", ["/a/../b", "relative", "", "/" + "x" * 300])
 def test_paths_that_cannot_be(one: Cluster, path: str) -> None:
-    if "\x00" in path:
-        from perseus.client import context
-
-        pytest.importorskip("perseus.client")
-        import perseus
-
-        os.environ["PERSEUS_CONTEXT"] = str(one.context)
-        with pytest.raises(Exception, match="NUL"):
-            perseus.connect().fs.stat(path)
-        del os.environ["PERSEUS_CONTEXT"]
-        return
     done = one.perseus("fs", "stat", path)
     assert done.code in (2, 125), done.stderr
     assert "perseus:" in done.stderr
 
 
-def test_an_argument_list_that_is_too_long(one: Cluster) -> None:
-    import perseus
+def test_a_path_with_nul(one: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSEUS_CONTEXT", str(one.context))
+    with pytest.raises(perseus.errors.InvalidError, match="NUL"):
+        perseus.connect().fs.stat("/a\0b")
 
-    os.environ["PERSEUS_CONTEXT"] = str(one.context)
-    try:
-        with pytest.raises(perseus.errors.PerseusError, match="long|MiB"):
-            perseus.connect().run(["true", "x" * (3 << 20)]).wait()
-    finally:
-        del os.environ["PERSEUS_CONTEXT"]
+
+def test_an_argument_list_that_is_too_long(one: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSEUS_CONTEXT", str(one.context))
+    with pytest.raises(perseus.errors.PerseusError, match=r"long|MiB"):
+        perseus.connect().run(["true", "x" * (3 << 20)]).wait()
 
 
 def test_unknown_and_ambiguous_ids(one: Cluster) -> None:
@@ -80,7 +73,7 @@ def test_unknown_and_ambiguous_ids(one: Cluster) -> None:
     first = {}
     prefix = next(j[0] for j in jobs if first.setdefault(j[0], j) != j)
     done = one.perseus("wait", prefix)
-    assert done.code == 125 and "ambiguous" in done.stderr.lower()
+    assert done.code == 125 and "is the beginning of" in done.stderr
     assert one.perseus("wait", "@last").code == 0
 
 
@@ -91,9 +84,10 @@ def test_used_wrong_and_expired_tokens(one: Cluster, tmp_path: Path) -> None:
     one.perseus("login", address, "--token", token, **home).ok()
     done = one.perseus("login", address, "--token", token, **home)
     assert done.code == 125 and "token" in done.stderr
+    token = one.perseus("token", "create", "--role", "user").ok().text.split()[-1]
     wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
     done = one.perseus("login", address, "--token", wrong, **home)
-    assert done.code == 125 and ("CA" in done.stderr or "certificate authority" in done.stderr)
+    assert done.code == 125 and "certificate authority" in done.stderr
     done = one.perseus("login", address, "--token", "nonsense", **home)
     assert done.code in (2, 125) and "token" in done.stderr
 
@@ -135,7 +129,7 @@ def test_100_000_lines_of_output(one: Cluster) -> None:
 
 def test_output_limit_fails_clearly(one: Cluster) -> None:
     done = one.perseus("run", "--output-limit", "1M", "--", "yes")
-    assert done.code == 125
+    assert done.code == 128 + signal.SIGXFSZ
     assert len(done.stdout) == 1 << 20
     assert "limit" in done.stderr
 
