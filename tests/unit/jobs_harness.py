@@ -132,6 +132,8 @@ class World:
         self.outputs = Outputs()
         self.effects: list[Effect] = []
         self.toys: dict[str, Toy] = {}
+        # Jobs that ``act`` submitted.
+        self.chosen = 0
         self.highest: dict[tuple[str, int], int] = {}
         self.start_master()
         for number in range(nodes):
@@ -374,9 +376,10 @@ def act(world: World, chance: random.Random) -> None:
     jobs = list(world.jobs.jobs())
     kind = chance.random()
     if kind < 0.08 and len(jobs) < 12:
+        world.chosen += 1
         cpu = min(chance.choice((0.5, 1.0, 2.0)), float(toy.cores))
         world.submit(
-            f"job{len(world.highest) % 1000:02d}{len(jobs):03d}"[:8].ljust(8, "0"),
+            f"job{world.chosen:05d}",
             count=chance.choice((1, 1, 3, 40)),
             parallel=chance.choice((0, 0, 1, 3)),
             request_id=f"r{len(jobs)}-{world.now_s}",
