@@ -1,6 +1,6 @@
 """The tree of inodes in memory: names, folders, files, and sums over each folder.
 
-A file costs about 400 bytes: slots, a shared empty chunk list, interned owners,
+A file costs about 600 bytes: slots, a shared empty chunk list, interned owners,
 and its own object as the value of its parent's table of names. Renaming a
 folder moves one reference. Each folder carries the sums of all below it, kept
 along the path to the root, so that the size of a folder and the count of what
