@@ -39,9 +39,11 @@ class Files:
         if path in self.content:
             size = len(self.content[path])
             is_open = path in self.open
-            return pb.FileInfo(path=path, kind=1, size_bytes=size, open=is_open, replicas=2)
+            return pb.FileInfo(
+                path=path, kind=pb.FILE_KIND_FILE, size_bytes=size, open=is_open, replicas=2
+            )
         if path in self.folders:
-            return pb.FileInfo(path=path, kind=2)
+            return pb.FileInfo(path=path, kind=pb.FILE_KIND_DIRECTORY)
         raise NotFoundError(f"{path} does not exist", hint="perseus fs ls")
 
     async def stat(self, request: Any, call: Any) -> Any:
@@ -97,9 +99,8 @@ class Files:
                 return
             else:
                 async with self.changed:
-                    await self.changed.wait_for(
-                        lambda: len(content) > offset or path not in self.open
-                    )
+                    while len(content) <= offset and path in self.open:
+                        await self.changed.wait()
 
     async def write(self, requests: Any, call: Any) -> Any:
         path = ""
@@ -237,7 +238,7 @@ class Jobs:
     ) -> AsyncIterator[Any]:
         from perseus.proto.v1 import jobs_pb2 as pb
 
-        yield pb.FollowEvent(job_id=job["id"], state=3, node="here", attempt=1)
+        yield pb.FollowEvent(job_id=job["id"], state=pb.TASK_STATE_RUNNING, node="here", attempt=1)
         while True:
             new_out = bytes(job["stdout"][out : out + (256 << 10)]) if stdout else b""
             new_err = bytes(job["stderr"][err : err + (256 << 10)]) if stderr else b""
@@ -251,19 +252,18 @@ class Jobs:
                 return
             else:
                 async with job["changed"]:
-                    await job["changed"].wait_for(
-                        lambda: (
-                            len(job["stdout"]) > out * stdout
-                            or len(job["stderr"]) > err * stderr
-                            or job["code"] is not None
-                        )
-                    )
+                    while job["code"] is None and not (
+                        (stdout and len(job["stdout"]) > out)
+                        or (stderr and len(job["stderr"]) > err)
+                    ):
+                        await job["changed"].wait()
 
     def _info(self, job: dict[str, Any]) -> Any:
         from perseus.proto.v1 import jobs_pb2 as pb
 
         code = job["code"]
-        state = pb.TASK_STATE_RUNNING if code is None else 5 if code else 4
+        ended = pb.TASK_STATE_FAILED if code else pb.TASK_STATE_FINISHED
+        state = pb.TASK_STATE_RUNNING if code is None else ended
         task = pb.Task(state=state, attempt=1, node="here")
         if code is not None:
             task.ending.CopyFrom(_ending(code))
@@ -320,8 +320,12 @@ def _ending(code: int) -> Any:
     from perseus.proto.v1 import jobs_pb2 as pb
 
     if code == 127:
-        return pb.Ending(kind=6, exit_code=127, message="there is no such program on node here")
-    return pb.Ending(kind=1, exit_code=code)
+        return pb.Ending(
+            kind=pb.ENDING_NOT_STARTED,
+            exit_code=127,
+            message="there is no such program on node here",
+        )
+    return pb.Ending(kind=pb.ENDING_EXITED, exit_code=code)
 
 
 async def serve(socket_path: str) -> None:
@@ -398,14 +402,15 @@ def perseus(
     )
 
 
-def start(door: dict[str, str], *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-    options = {"stdin": subprocess.DEVNULL} | options
+def start(
+    door: dict[str, str], *arguments: str, stdin: Any = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [str(PERSEUS), *arguments],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=door,
-        **options,
     )
 
 
@@ -510,8 +515,8 @@ def test_submit_prints_the_id_alone_and_the_rest_follows(door: dict[str, str]) -
     assert perseus(door, "logs", job_id).stdout == b"x\n"
     assert perseus(door, "attach", "@last").returncode == 4
     assert job_id in perseus(door, "ps").stdout.decode()
-    first = json.loads(perseus(door, "ps", "--json").stdout.splitlines()[0])
-    assert (first["job_id"], first["state"], first["exit_code"]) == (job_id, "failed", 4)
+    first = json.loads(perseus(door, "--json", "ps").stdout)[0]
+    assert (first["job_id"], first["state"]) == (job_id, "TASK_STATE_FAILED")
     assert b"all there is" in perseus(door, "why", job_id).stdout
     assert perseus(door, "logs", "nothing").returncode == 125
 
@@ -525,7 +530,7 @@ def test_files_go_both_ways(door: dict[str, str], tmp_path: Path) -> None:
     assert perseus(door, "fs", "append", "/log", stdin=b"1\n2\n3\n").returncode == 0
     assert perseus(door, "fs", "cat", "/log").stdout == b"1\n2\n3\n"
     assert b"/a.bin" in perseus(door, "fs", "stat", "/a.bin").stdout
-    assert perseus(door, "fs", "rm", "/none").returncode == 1
+    assert perseus(door, "fs", "rm", "/none").returncode == 125
     assert perseus(door, "fs", "rm", "-f", "/none").returncode == 0
 
 

@@ -47,22 +47,28 @@ class Configuration:
 
     def flag(self, name: str) -> bool:
         """A client's setting that is on or off."""
-        return (self.text(name) or "").lower() in ("1", "true", "yes", "on")
+        return _is_on(self.text(name) or "")
 
-    def run_default(self, dest: str, is_list: bool) -> Any:
-        """The default of one of ``run``'s flags, as the flag would have it, or None."""
+    def run_default(self, dest: str, how: str) -> Any:
+        """The default of one of ``run``'s flags (``how`` as in ``runspec.FLAGS``), or None."""
         value = self._environment.get(f"PERSEUS_RUN_{dest.upper()}")
         if value is None:
             value = self._values.get("run", {}).get(dest)
         if value is None:
             return None
-        if is_list:
+        if how == "list":
             return [str(one) for one in value] if isinstance(value, list) else [str(value)]
-        return value if isinstance(value, bool) else str(value)
+        if how == "switch":
+            return _is_on(str(value)) or None
+        return str(value)
 
     def daemon_settings(self) -> dict[str, Any]:
         """The files' settings of daemons; the environment's are read by the daemon itself."""
         return {name: value for name, value in self._values.items() if name not in SETTINGS}
+
+
+def _is_on(text: str) -> bool:
+    return text.lower() in ("1", "true", "yes", "on")
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Configuration:

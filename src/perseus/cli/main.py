@@ -120,7 +120,7 @@ def _check_command(tree: argparse.ArgumentParser, arguments: list[str]) -> None:
             where = " ".join(["perseus", *said])
             near = get_close_matches(word, choices, n=1, cutoff=0.5)
             hint = f"did you mean: {where} {near[0]}" if near else f"{where} --help"
-            raise UsageError(f"there is no command {where} {word!r}"[:300], hint=hint)
+            raise UsageError(f"there is no command `{where} {word[:80]}`", hint=hint)
         node = choices[word]
         said.append(word)
 

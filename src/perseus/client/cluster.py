@@ -77,7 +77,7 @@ class Cluster:
         self.context = context
         # Calls in JSON's form, for what this class does not offer.
         self.transport = transport or Transport(context)
-        self._live: set[Feed] = set()
+        self._live: dict[int, Feed] = {}
         self._lock = threading.Lock()
         # The filestore: ls, stat, put, get, cat, rm, mv, mkdir, tail, df and more.
         self.fs = Files(self.transport)
@@ -94,8 +94,8 @@ class Cluster:
     def close(self) -> None:
         """Lets all connections go. Detached tasks run on, others are cancelled."""
         with self._lock:
-            live, self._live = self._live, set()
-        for output in live:
+            live, self._live = self._live, {}
+        for output in live.values():
             output.close()
         self.fs.close()
         self.transport.close()
@@ -161,25 +161,33 @@ class Cluster:
             )
         if not is_live:
             job_id = self.transport.call("Jobs/Submit", request)["job_id"]
-            return Task(self.transport, job_id, on_end=self._when_ended(None, feed))
-        output = Feed(self.transport.stream("Jobs/Run", {"submit": request, "detach": detach}))
-        while not output.job_id and output.pump():
-            pass
+            return Task(self.transport, job_id, feed=Feed(None, self._when_over(feed)))
+        stream = self.transport.stream("Jobs/Run", {"submit": request, "detach": detach})
+        output = Feed(stream, self._when_over(feed))
         # Kept here, for a Task that nobody holds any more must not be cancelled by that.
-        with self._lock:
-            self._live.add(output)
-        on_end = self._when_ended(output, feed)
-        return Task(self.transport, output.job_id, feed=output, on_end=on_end)
+        self._live[id(output)] = output
+        try:
+            while not output.job_id and output.pump():
+                pass
+        except PerseusError:
+            self._live.pop(id(output), None)
+            raise
+        # Broken before it said anything: the same request once more gives the same job.
+        job_id = output.job_id or self.transport.call("Jobs/Submit", request)["job_id"]
+        return Task(self.transport, job_id, feed=output)
 
-    def _when_ended(self, output: Feed | None, feed: InputFeed | None) -> Callable[[], None]:
-        def ended() -> None:
-            with self._lock:
-                if output is not None:
-                    self._live.discard(output)
-            if feed is not None:
+    def _when_over(self, feed: InputFeed | None) -> Callable[[bool], None]:
+        def over(ended: bool) -> None:
+            self._forget_ended()
+            # The stdin of a detached task that goes on is still to be sent.
+            if feed is not None and ended:
                 feed.end()
 
-        return ended
+        return over
+
+    def _forget_ended(self) -> None:
+        with self._lock:
+            self._live = {key: one for key, one in self._live.items() if one.goes_on}
 
     def submit(
         self,

@@ -7,7 +7,7 @@ handle, or the program, is still there.
 
 import signal as signals
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from perseus.client.messages import (
@@ -134,13 +134,11 @@ class Task:
         job_id: str,
         index: int = 0,
         feed: Feed | None = None,
-        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._transport = transport
         self.job_id = job_id
         self.index = index
         self._feed = feed or Feed(None)
-        self._on_end = on_end
         self._ending: Ending | None = None
         folder = f"{JOBS_FOLDER}/{job_id}/{index}"
         self.stdout = Output(self._feed, "stdout", self._open, f"{folder}/stdout")
@@ -178,9 +176,7 @@ class Task:
                 self._ending = self._feed.ending
         if self._ending is None:
             self._ending = self._wait_ending(timeout_s)
-        if self._on_end is not None:
-            self._on_end()
-            self._on_end = None
+        self._feed.tell(True)
         return self._ending.exit_code
 
     def _wait_ending(self, timeout_s: float | None) -> Ending:
@@ -227,9 +223,6 @@ class Task:
     def close(self) -> None:
         """Gives up the connection it was started on."""
         self._feed.close()
-        if self._on_end is not None:
-            self._on_end()
-            self._on_end = None
 
     def _open(self, stdout_offset: int, stderr_offset: int, which: str) -> EventStream:
         return open_events(

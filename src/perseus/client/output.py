@@ -7,12 +7,13 @@ stream that the task was started on as long as they are in the buffer
 twice, or one output after the other, is always right.
 """
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from perseus.client.messages import Ending, FollowEvent, decode
-from perseus.errors import UnavailableError
+from perseus.errors import PerseusError, UnavailableError
 
 BUFFER_BYTES = 4 << 20
 
@@ -36,8 +37,17 @@ class Opener(Protocol):
 class Feed:
     """The stream that a task was started on, and what it has brought so far."""
 
-    def __init__(self, stream: EventStream | None) -> None:
+    def __init__(
+        self,
+        stream: EventStream | None,
+        on_over: Callable[[bool], None] | None = None,
+        room: int = BUFFER_BYTES,
+    ) -> None:
+        """``on_over`` is told once: True when the task has ended, False when we left before.
+        ``room`` is how many bytes of each output are kept."""
         self.stream = stream
+        self._on_over = on_over
+        self._room = room
         self._events = iter(stream) if stream is not None else None
         self.buffers = {"stdout": bytearray(), "stderr": bytearray()}
         # An output is whole in its buffer as long as nothing of it was left out.
@@ -53,6 +63,11 @@ class Feed:
     def is_live(self) -> bool:
         """Whether more may come on this stream."""
         return self._events is not None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the task has not ended, as far as this stream tells."""
+        return self.is_live and self.ending is None
 
     def pump(self, seen: int | None = None) -> bool:
         """Takes the next event; False when the stream is over, whole or broken.
@@ -79,6 +94,12 @@ class Feed:
             return False
         self.count += 1
         self._take(event)
+        if event.ending is not None:
+            # It was the last; reading to the very end leaves the connection for the next call.
+            with contextlib.suppress(PerseusError):
+                for _ in events:
+                    pass
+            self._over()
         return True
 
     def reset(self) -> None:
@@ -92,6 +113,7 @@ class Feed:
         """Gives the stream up; what is not buffered will be read from the cluster."""
         if self._events is not None:
             self._over()
+        self.tell(False)
 
     def _over(self) -> None:
         if self.stream is not None:
@@ -108,11 +130,18 @@ class Feed:
             self.messages.append(event.message)
         if event.ending is not None:
             self.ending = event.ending
+            self.tell(True)
+
+    def tell(self, ended: bool) -> None:
+        """Tells ``on_over``, if nobody has."""
+        on_over, self._on_over = self._on_over, None
+        if on_over is not None:
+            on_over(ended)
 
     def _keep(self, which: str, data: bytes) -> None:
         if not data or not self.whole[which]:
             return
-        room = BUFFER_BYTES - len(self.buffers[which])
+        room = self._room - len(self.buffers[which])
         if len(data) > room:
             self.whole[which] = False
         self.buffers[which] += data[: max(room, 0)]

@@ -1,102 +1,11 @@
-"""``completion``: scripts for bash, zsh and fish, made from the argparse tree."""
+"""``completion``: prints a shell's script."""
 
-import argparse
-
-from perseus.cli import parser as parser_module
+from perseus.cli import completion_scripts
 from perseus.cli.main import Invocation
 
 
 def completion(invocation: Invocation) -> int:
     """Prints the script of a shell."""
-    scripts = {"bash": bash, "zsh": zsh, "fish": fish}
-    invocation.console.line(scripts[invocation.options.shell](tree()))
+    make = getattr(completion_scripts, invocation.options.shell)
+    invocation.console.line(make(completion_scripts.tree()))
     return 0
-
-
-def tree() -> dict[str, list[tuple[str, str]]]:
-    """For each command's words ("", "fs", "fs put"): what can follow, with its help."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    _collect(parser_module.build_parser(), "", found)
-    return found
-
-
-def _collect(
-    node: argparse.ArgumentParser, words: str, found: dict[str, list[tuple[str, str]]]
-) -> None:
-    entries = []
-    for action in node._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            entries += [(name, helps.get(name, "")) for name in action.choices]
-        elif action.option_strings:
-            entries.append((action.option_strings[-1], action.help or ""))
-        elif action.choices:
-            entries += [(str(choice), "") for choice in action.choices]
-    found[words] = entries
-    for name, child in parser_module.children(node).items():
-        _collect(child, f"{words} {name}".strip(), found)
-
-
-def bash(commands: dict[str, list[tuple[str, str]]]) -> str:
-    """The script of bash."""
-    cases = "\n".join(
-        f"        {words!r}) words={' '.join(name for name, _ in entries)!r} ;;"
-        for words, entries in commands.items()
-    )
-    return f"""\
-# perseus completion for bash: eval "$(perseus completion bash)"
-_perseus() {{
-    local word path= words= index
-    for ((index = 1; index < COMP_CWORD; index++)); do
-        word=${{COMP_WORDS[index]}}
-        [[ $word == -- ]] && {{ COMPREPLY=($(compgen -c -f -- "$2")); return; }}
-        [[ $word == -* ]] && continue
-        _perseus_known "${{path:+$path }}$word" && path=${{path:+$path }}$word
-    done
-    case $path in
-{cases}
-    esac
-    COMPREPLY=($(compgen -W "$words" -- "$2"))
-}}
-_perseus_known() {{
-    case $1 in
-        {"|".join(repr(words) for words in commands if words)}) return 0 ;;
-    esac
-    return 1
-}}
-complete -o default -F _perseus perseus"""
-
-
-def zsh(commands: dict[str, list[tuple[str, str]]]) -> str:
-    """The script of zsh: bash's, through its own compatibility."""
-    return f"""\
-# perseus completion for zsh: eval "$(perseus completion zsh)"
-autoload -U +X bashcompinit && bashcompinit
-{bash(commands)}"""
-
-
-def fish(commands: dict[str, list[tuple[str, str]]]) -> str:
-    """The script of fish."""
-    lines = ["# perseus completion for fish: perseus completion fish | source"]
-    for words, entries in commands.items():
-        condition = _fish_condition(words, [name for name, _ in entries])
-        for name, text in entries:
-            about = text.replace("'", "\\'").replace("%%", "%")
-            if name.startswith("--"):
-                what = f"-l {name[2:]}"
-            elif name.startswith("-"):
-                what = f"-s {name[1:]}"
-            else:
-                what = f"-f -a {name}"
-            lines.append(f"complete -c perseus -n '{condition}' {what} -d '{about}'")
-    return "\n".join(lines)
-
-
-def _fish_condition(words: str, following: list[str]) -> str:
-    if not words:
-        return "__fish_use_subcommand"
-    conditions = [f"__fish_seen_subcommand_from {word}" for word in words.split()]
-    children = " ".join(name for name in following if not name.startswith("-"))
-    if children:
-        conditions.append(f"not __fish_seen_subcommand_from {children}")
-    return "; and ".join(conditions)

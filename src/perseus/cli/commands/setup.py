@@ -80,9 +80,23 @@ def join(invocation: Invocation) -> int:
         labels=parse_labels(options.label),
         advertise=options.advertise,
     )
+    _keep_node_context(made, data)
     if not options.no_start:
         lifecycle.start(data)
     return _tell_made(invocation, made, data, None)
+
+
+def _keep_node_context(made: Any, data: Path) -> None:
+    """Lets commands on this machine find the node, wherever its data lies."""
+    from perseus.daemon import config
+
+    context = Context(
+        name=made.node_name,
+        cluster_id=made.cluster_id,
+        address=made.master_address,
+        socket=str(config.Paths(data).socket),
+    )
+    install(context, os.environ)
 
 
 def start(invocation: Invocation) -> int:

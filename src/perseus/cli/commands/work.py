@@ -1,9 +1,9 @@
 """``run`` and ``submit``: what the fast path leaves over."""
 
-import sys
 from typing import Any
 
 from perseus.cli import runspec
+from perseus.cli.config import Configuration
 from perseus.cli.foreground import EXIT_PIPE, Foreground
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
@@ -61,14 +61,13 @@ def _foreground(invocation: Invocation) -> Foreground:
 
 def show_events(invocation: Invocation, stream: Any) -> int:
     """Every event as a line of JSON; the exit code of the last."""
-    from perseus.client.messages import FollowEvent, decode, encode
+    from perseus.client.messages import FollowEvent, decode
 
     code = 125
     try:
         for message in stream:
             event = decode(FollowEvent, message)
-            plain = {key: value for key, value in encode(event).items() if value not in ("", None)}
-            invocation.console.json(plain)
+            invocation.console.json(message)
             if event.ending is not None:
                 code = event.ending.exit_code
     except BrokenPipeError:
@@ -79,24 +78,27 @@ def show_events(invocation: Invocation, stream: Any) -> int:
 
 
 def _request(invocation: Invocation) -> dict[str, Any]:
-    values = runspec.RunOptions()
     options = vars(invocation.options)
+    values = parsed_options(options, invocation.configuration)
+    if not values.argv:
+        raise UsageError("no command was given", hint=f"perseus {options['command']} -- CMD ARGS")
+    if values.argv[0].startswith("-") and options["argv"][:1] != ["--"]:
+        raise UsageError(
+            f"there is no flag {values.argv[0]}",
+            hint=f"perseus {options['command']} --help; the command comes after --",
+        )
+    return runspec.submit_request(values, new_request_id())
+
+
+def parsed_options(options: dict[str, Any], configuration: Configuration) -> runspec.RunOptions:
+    """What argparse found, with the defaults of the settings, as the fast path has it."""
+    values = runspec.RunOptions()
     for dest, how, _, _ in runspec.FLAGS.values():
         given = options.get(dest)
         if given is None or given is False:
-            given = invocation.configuration.run_default(dest, how == "list")
+            given = configuration.run_default(dest, how)
         if given is not None:
             values.values[dest] = given
     argv = list(options["argv"])
     values.argv = argv[1:] if argv[:1] == ["--"] else argv
-    if not values.argv:
-        raise UsageError(
-            "no command was given", hint=f"perseus {invocation.options.command} -- CMD ARGS"
-        )
-    if values.argv[0].startswith("-") and argv[:1] != ["--"]:
-        raise UsageError(
-            f"there is no flag {values.argv[0]}",
-            hint=f"perseus {invocation.options.command} --help; the command comes after --",
-        )
-    sys.stdout.flush()
-    return runspec.submit_request(values, new_request_id())
+    return values

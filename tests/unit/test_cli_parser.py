@@ -1,0 +1,123 @@
+"""The tree of commands, the layers of settings, completion, and messages for mistakes."""
+
+import importlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from perseus.cli import completion_scripts, config, parser
+from perseus.cli.console import Console, Progress
+from perseus.cli.main import main
+from perseus.errors import InvalidError
+
+COMMANDS = sorted(parser.leaves())
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_has_a_handler_help_and_examples(words: str) -> None:
+    command = parser.leaves()[words]
+    module, _, function = command.get_default("handler").partition(":")
+    assert callable(getattr(importlib.import_module(f"perseus.cli.commands.{module}"), function))
+    assert command.description
+    assert f"perseus {words}" in (command.epilog or "")
+    assert {"--json", "--quiet"} <= set(command.format_help().replace(",", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["nodse"], "perseus nodes"),
+        (["fs", "caat"], "perseus fs cat"),
+        (["--json", "ndoes"], "perseus nodes"),
+        (["zzzzzz"], "perseus --help"),
+    ],
+)
+def test_a_mistyped_command_gets_the_nearest(
+    words: list[str], hint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert error.startswith("perseus: ") and hint in error
+
+
+def test_help_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "fs", "put"]) == 0
+    assert "perseus fs put" in capfd.readouterr().out
+    assert main(["run", "--help"]) == 0
+    assert "--time-limit" in capfd.readouterr().out
+
+
+def test_flags_may_stand_before_or_after_the_command() -> None:
+    tree = parser.build_parser()
+    assert tree.parse_args(["--json", "ps"]).json is True
+    assert tree.parse_args(["ps", "--json"]).json is True
+    assert tree.parse_args(["nodes", "--json", "drain", "x"]).json is True
+    assert not hasattr(tree.parse_args(["ps"]), "json")
+
+
+def test_layers_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "perseus").mkdir()
+    (tmp_path / "perseus" / "config.toml").write_text(
+        'context = "a"\nquiet = true\n[run]\ncpu = 1\nmemory = "1G"\n'
+    )
+    project = tmp_path / "project" / "below"
+    project.mkdir(parents=True)
+    (tmp_path / "project" / "perseus.toml").write_text('context = "b"\n[run]\ncpu = 2\n')
+    monkeypatch.chdir(project)
+    environment = {"XDG_CONFIG_HOME": str(tmp_path), "PERSEUS_RUN_ENV": "A=1"}
+    read = config.read(environment)
+    assert (read.text("context"), read.flag("quiet")) == ("b", True)
+    assert read.run_default("cpu", "value") == "2"
+    assert read.run_default("memory", "value") == "1G"
+    assert read.run_default("env", "list") == ["A=1"]
+    assert read.run_default("pure", "switch") is None
+    assert (
+        config.read(environment | {"PERSEUS_RUN_PURE": "0"}).run_default("pure", "switch") is None
+    )
+    assert (
+        config.read(environment | {"PERSEUS_RUN_PURE": "1"}).run_default("pure", "switch") is True
+    )
+    assert config.read(environment | {"PERSEUS_RUN_CPU": "4"}).run_default("cpu", "value") == "4"
+
+
+@pytest.mark.parametrize("text", ["colour = 1", "[run]\nspeed = 1", "run = 3", "= broken"])
+def test_a_settings_file_that_makes_no_sense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "perseus.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidError, match=r"perseus\.toml"):
+        config.read({"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_bash_completes_commands_and_flags() -> None:
+    script = completion_scripts.bash(completion_scripts.tree())
+    for words, expected in (("perseus no", "nodes"), ("perseus fs mk", "mkdir"),
+                            ("perseus run --time", "--time-limit")):  # fmt: skip
+        program = (
+            f"{script}\nCOMP_WORDS=({words}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))\n"
+            '_perseus perseus "${COMP_WORDS[COMP_CWORD]}"; echo "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+        assert expected in done.stdout.split(), (words, done.stdout, done.stderr)
+
+
+def test_fish_and_zsh_name_every_command() -> None:
+    tree = completion_scripts.tree()
+    for script in (completion_scripts.fish(tree), completion_scripts.zsh(tree)):
+        assert all(words.split()[-1] in script for words in COMMANDS)
+
+
+def test_a_table_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().table(("NAME", "N"), [("a", 5), ("longer", 10)])
+    assert capsys.readouterr().out == "NAME     N\na        5\nlonger  10\n"
+
+
+def test_no_progress_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = Progress(Console(), "a.txt")
+    bar(1, 2)
+    bar.end()
+    assert capfd.readouterr().err == ""
+    assert "50%" in bar.text(1 << 20, 2 << 20, 1.0)

@@ -1,0 +1,107 @@
+"""Which context counts, and how contexts are kept."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perseus.client import context as contexts
+from perseus.client import store
+from perseus.client.context import Context
+from perseus.errors import InvalidError, NotFoundError
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+    }
+
+
+def _write(path: Path, **values: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"name": path.stem, "socket": "/x.sock"} | values))
+    return path
+
+
+def test_nothing_is_known(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contexts, "SYSTEM_DATA", environment["HOME"] + "/none")
+    assert contexts.find(environment) is None
+
+
+def test_the_order(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "SYSTEM_DATA", str(tmp_path / "system"))
+    _write(tmp_path / "data" / "perseus" / "embedded" / "context.json", name="embedded")
+    found = contexts.find(environment)
+    assert found is not None and found.name == "embedded"
+    assert contexts.is_embedded(found, environment)
+
+    node = tmp_path / "data" / "perseus" / "node"
+    _write(node / "run" / "perseusd.sock")
+    _write(node / "cluster.json", node_name="attic", cluster_id="p1", master_address="a:1")
+    found = contexts.find(environment)
+    assert found is not None and (found.name, found.address) == ("attic", "a:1")
+
+    store.install(Context(name="lab", cluster_id="p2", address="b:2"), environment, use=True)
+    found = contexts.find(environment)
+    assert found is not None and found.name == "lab"
+
+    environment["PERSEUS_CONTEXT"] = str(_write(tmp_path / "mine.json"))
+    found = contexts.find(environment)
+    assert found is not None and found.name == "mine"
+
+
+def test_contexts_are_kept_privately_and_chosen(environment: dict[str, str]) -> None:
+    path = store.install(Context(name="lab", cluster_id="p1", address="a:1"), environment)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    store.install(Context(name="home", cluster_id="p2", address="b:2"), environment)
+    found = contexts.find(environment)
+    assert found is not None and found.name == "lab"
+    assert [one.name for one in store.known(environment)] == ["home", "lab"]
+    assert store.use("home", environment).name == "home"
+    found = contexts.find(environment)
+    assert found is not None and found.name == "home"
+    with pytest.raises(NotFoundError, match="nowhere"):
+        store.use("nowhere", environment)
+
+
+def test_a_name_taken_by_another_cluster(environment: dict[str, str]) -> None:
+    store.install(Context(name="lab", cluster_id="p1", address="a:1"), environment)
+    path = store.install(Context(name="lab", cluster_id="p2", address="b:2"), environment)
+    assert path.endswith("/p2.json")
+    assert contexts.load(contexts.named_path("lab", environment)).cluster_id == "p1"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"name": "x"}'])
+def test_what_is_no_context(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(InvalidError, match=r"bad\.json"):
+        contexts.load(str(path))
+
+
+def test_a_context_that_points_nowhere(environment: dict[str, str]) -> None:
+    environment["PERSEUS_CONTEXT"] = environment["HOME"] + "/none.json"
+    with pytest.raises(NotFoundError, match=r"none\.json"):
+        contexts.find(environment)
+
+
+def test_import_perseus_is_light() -> None:
+    program = "import sys, perseus; perseus.connect; print('grpc' in sys.modules)"
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
