@@ -96,17 +96,18 @@ def _never(needs: Needs, nodes: Sequence[NodeView]) -> str:
             f"the largest node has {_cores(best.cpu_milli)}: {best.name}."
         )
     if needs.memory_bytes and all(node.memory_bytes < needs.memory_bytes for node in nodes):
-        best = max(nodes, key=lambda node: node.memory_bytes)
+        best = max(nodes, key=_free_memory)
         return (
             f"It needs {size(needs.memory_bytes)} of memory; the largest free is "
-            f"{size(_free_memory(best))} on {best.name}, "
-            f"which has {size(best.memory_bytes)} in all."
+            f"{size(_free_memory(best))} on {best.name}, and no node has more than "
+            f"{size(max(node.memory_bytes for node in nodes))} in all."
         )
     if needs.disk_bytes and all(node.disk_bytes < needs.disk_bytes for node in nodes):
-        best = max(nodes, key=lambda node: node.disk_bytes)
+        best = max(nodes, key=_free_disk)
         return (
             f"It needs {size(needs.disk_bytes)} of disk; the largest free is "
-            f"{size(_free_disk(best))} on {best.name}, which has {size(best.disk_bytes)} in all."
+            f"{size(_free_disk(best))} on {best.name}, and no node has more than "
+            f"{size(max(node.disk_bytes for node in nodes))} in all."
         )
     return ""
 
