@@ -257,7 +257,7 @@ def test_diagnosis_names_what_is_wrong_the_worst_first(short_folder: Path) -> No
             ("note", "/a"),
         ]
         assert "attic is lost, silent for" in found[0].message
-        assert "perseus nodes remove attic" in found[0].command
+        assert "perseus nodes rm attic" in found[0].command
 
     with_master(short_folder, act)
 

@@ -81,6 +81,14 @@ def test_a_lease_counts_from_when_it_was_asked_for() -> None:
     assert lost == [108.0, 108.0]
 
 
+def test_a_new_session_may_shorten_the_lease() -> None:
+    clock = HandClock()
+    lease, renewed, _ = held(clock)
+    lease.begin(60.0, 100.0)
+    lease.begin(10.0, 101.0)
+    assert lease.ends_at_s == 111.0 and renewed == [148.0, 109.0]
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 6.0), st.floats(0.0, 3.0))))
 def test_a_holder_never_acts_past_the_margin(beats: list[tuple[float, float]]) -> None:
     """Whatever the delays: while ``check`` is true, the last renewal's margin has not begun,

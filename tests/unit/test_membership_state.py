@@ -172,6 +172,19 @@ def test_after_a_restart_nodes_have_one_lease_to_come_back() -> None:
     assert silent_s == pytest.approx(70, abs=0.5)
 
 
+def test_a_master_restarted_with_a_shorter_lease_keeps_its_word() -> None:
+    world = World(lease_s=60.0)
+    world.add("n1", "kitchen")
+    world.connect("n1")
+    world.lease_s = LEASE_S
+    world.restart()
+    assert world.pass_time(59.0) == []
+    assert [type(event) for event in world.pass_time(2.0)] == [NodeDown]
+    assert world.connect("n1").lease_s == LEASE_S
+    world.restart()
+    assert [type(event) for event in world.pass_time(LEASE_S + 1)] == [NodeDown]
+
+
 def test_a_master_that_stood_still_does_not_count_it_against_the_nodes() -> None:
     world = World()
     world.add("n1", "kitchen")

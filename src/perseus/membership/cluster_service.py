@@ -237,7 +237,7 @@ class ClusterService:
             raise ConflictError(
                 f"{node.name} cannot leave yet: {'; '.join(reasons)}",
                 hint=f"bring it back or wait (perseus doctor), "
-                f"or lose them: perseus nodes remove --force {node.name}",
+                f"or lose them: perseus nodes rm --force {node.name}",
             )
         await self._driver.do(RemoveNode(node.node_id))
         return cluster_pb2.RemoveNodeResponse()

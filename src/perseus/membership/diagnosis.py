@@ -38,7 +38,7 @@ def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
             ERROR,
             node,
             f"is lost{since}",
-            f"start Perseus on it again, or give it up: perseus nodes remove {node.name}",
+            f"start Perseus on it again, or give it up: perseus nodes rm {node.name}",
         )
     elif state is NodeState.JOINED:
         yield _finding(

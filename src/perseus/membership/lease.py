@@ -34,10 +34,14 @@ class HeldLease:
         return self.ends_at_s - self._lease_s * LEASE_MARGIN_SHARE
 
     def begin(self, lease_s: float, sent_at_s: float) -> None:
-        """The master grants leases of ``lease_s``, the first from when Hello was sent."""
+        """The master grants leases of ``lease_s``, the first from when Hello was sent.
+
+        It takes the place of the lease before, also of one that would have lasted longer.
+        """
         self._lease_s = lease_s
         self._held = True
-        self.renew(sent_at_s)
+        self.ends_at_s = sent_at_s + lease_s
+        self._on_renewed(self.stops_at_s)
 
     def renew(self, sent_at_s: float) -> None:
         """A heartbeat that was sent then has been answered."""

@@ -77,6 +77,8 @@ class NodeRecord(msgspec.Struct):
     certificate_expires_at_s: float = 0.0
     # When it was last heard of, seconds since 1970; written when it is lost.
     lost_since_s: float = 0.0
+    # The lease that its latest stream was granted; a restart may have changed the setting.
+    lease_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -204,7 +206,7 @@ class Membership:
             if not node.record.alive:
                 continue
             if node.lease_ends_s is None:
-                node.lease_ends_s = now_s + self.lease_s
+                node.lease_ends_s = now_s + max(self.lease_s, node.record.lease_s)
             else:
                 node.lease_ends_s += gap_s
 
@@ -239,6 +241,7 @@ class Membership:
         record = node.record
         record.alive = True
         record.lost_since_s = 0.0
+        record.lease_s = self.lease_s
         record.session += 1
         record.address = event.address
         record.chunk_address = event.chunk_address
@@ -299,7 +302,7 @@ class Membership:
 
     def _lose(self, node: _Node, at: Instant, step: Step) -> None:
         record = node.record
-        reason = _silence(node, at.now_s, self.lease_s)
+        reason = _silence(node, at.now_s, max(self.lease_s, record.lease_s))
         silent_s = self.lease_s if node.heard_at_s is None else at.now_s - node.heard_at_s
         record.lost_since_s = at.time_s - silent_s
         record.alive = False
@@ -408,7 +411,7 @@ def _check_labels(labels: Mapping[str, str]) -> None:
         if not key or len(key) > LABEL_MAXIMUM_LENGTH or len(value) > LABEL_MAXIMUM_LENGTH:
             raise InvalidError(
                 f"label {key[:40]!r} needs a key and value of 1 to {LABEL_MAXIMUM_LENGTH} letters",
-                hint="write KEY=VALUE, as in --label gpu=yes",
+                hint="write NAME=VALUE, as in --label gpu=yes",
             )
 
 
@@ -417,7 +420,7 @@ def _name_taken(holder: _Node, now_s: float, lease_s: float) -> PerseusError:
     if holder.connected or holder.heard_at_s is None:
         return AlreadyExistsError(
             f"a node named {name} is in the cluster and alive",
-            hint=f"choose another name with --name, or first: perseus nodes remove {name}",
+            hint=f"choose another name with --name, or first: perseus nodes rm {name}",
         )
     silent_s = now_s - holder.heard_at_s
     return AlreadyExistsError(
