@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from perseus.errors import InvalidError, NotFoundError, UnavailableError
 from perseus.identity import files, roles
@@ -22,7 +22,7 @@ from perseus.identity.tokens import (
     make_token,
     new_secret,
 )
-from perseus.proto.v1 import agent_pb2, cluster_pb2, filestore_pb2, jobs_pb2
+from perseus.proto.v1 import agent_pb2, cluster_pb2, common_pb2, filestore_pb2, jobs_pb2
 from perseus.rpc import services
 from perseus.rpc.call import Call
 from perseus.rpc.callers import socket_roles
@@ -47,7 +47,7 @@ class Cluster:
         return cluster_pb2.ClusterInfo(
             cluster_id="lab",
             caller_name=caller.name,
-            caller_role=caller.role,
+            caller_role=common_pb2.Role.Name(cast(Any, caller.role)),
             node_name=caller.via_node_id,
         )
 

@@ -13,6 +13,7 @@ import pytest
 from rpc_lab import LIMIT_S, Lab
 
 from perseus.errors import (
+    InvalidError,
     RefusedError,
     UnavailableError,
 )
@@ -160,3 +161,86 @@ def test_silence_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         connection.sendall(b"\x16\x03\x01\x02")
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
+
+
+def _connect(front: Front) -> socket.socket:
+    host, _, port = front.address.rpartition(":")
+    return socket.create_connection((host, int(port)), LIMIT_S)
+
+
+def _is_ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_handshake_that_stalls_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.rpc.tls_transport.HANDSHAKE_TIMEOUT_S", 0.2)
+    front = lab.front()
+    context = lab.load("user").client_ssl_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="node.lab.perseus.internal")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    with _connect(front) as connection:
+        connection.sendall(outgoing.read())
+        while connection.recv(65536):
+            pass
+
+
+def test_a_request_that_drips_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.rpc.http_connection.FIRST_REQUEST_TIMEOUT_S", 0.3)
+    lab.front()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.connect(str(lab.folder / "master.sock"))
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\n")
+        assert _is_ended(connection)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 20_000,
+        b"POST /perseus.v1.Files/Write HTTP/1.1\r\nhost: x\r\n"
+        b"transfer-encoding: chunked\r\n\r\nnonsense\r\n",
+    ],
+)
+def test_broken_http_is_refused(lab: Lab, data: bytes) -> None:
+    lab.front()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.connect(str(lab.folder / "master.sock"))
+        connection.sendall(data)
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+    assert got.startswith(b"HTTP/1.1 4")
+
+
+def test_strangers_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.rpc.front.STRANGERS_MAXIMUM", 2)
+    front = lab.front()
+    with _connect(front) as first, _connect(front) as second, _connect(front) as third:
+        assert _is_ended(third)
+        first.close()
+        second.close()
+    user = lab.folder / "user"
+    for _ in range(100):
+        try:
+            with tls_client.TlsConnection.of(front.address, user) as connection:
+                assert connection.call("Cluster.GetInfo", {})
+                return
+        except (UnavailableError, RefusedError):
+            continue
+    pytest.fail("the front did not take members again")
+
+
+def test_a_socket_path_that_is_too_long_is_told(lab: Lab) -> None:
+    lab.folder /= "x" * 90
+    lab.identity("master", Subject("node", "n1", roles.NODE, "id1"))
+    with pytest.raises(InvalidError, match="too long"):
+        lab.front()

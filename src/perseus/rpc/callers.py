@@ -4,6 +4,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from perseus.errors import RefusedError
 from perseus.identity import roles
@@ -66,6 +67,7 @@ def local_caller(uid: int, role_of: Callable[[int], int]) -> Caller:
     return Caller(name, role, "local", origin=f"socket uid {uid}")
 
 
+@lru_cache(CACHE_MAXIMUM)
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -46,6 +46,8 @@ CONNECTIONS_MAXIMUM = 4096
 # Connections that have not yet proved who they are.
 STRANGERS_MAXIMUM = 512
 HELLO_TIMEOUT_S = 10.0
+# Of Linux.
+SOCKET_PATH_MAXIMUM_BYTES = 107
 # A pause after the kernel has no more descriptors for us.
 ACCEPT_PAUSE_S = 0.5
 
@@ -112,6 +114,8 @@ class Front:
 
     async def start(self) -> None:
         """Opens all doors; raises ConflictError (port in use), UnavailableError, InvalidError."""
+        for path in (self._grpc_socket_path, self._socket_path):
+            _check_socket_path(path)
         self._listener = _listening_socket(self._listen)
         for path in (self._grpc_socket_path, self._socket_path):
             # The daemon holds its folder's lock, so a socket found here is of a dead one.
@@ -273,6 +277,14 @@ class Front:
         protocol = HttpConnection(answer, self._connections.discard)
         self._connections.add(protocol)
         return protocol
+
+
+def _check_socket_path(path: str) -> None:
+    if len(os.fsencode(path)) > SOCKET_PATH_MAXIMUM_BYTES:
+        raise InvalidError(
+            f"{path} is too long for a Unix socket (at most {SOCKET_PATH_MAXIMUM_BYTES} bytes)",
+            hint="choose a data folder with a shorter path: --data",
+        )
 
 
 def _listening_socket(listen: str) -> socket.socket:

@@ -36,7 +36,7 @@ from perseus.rpc import light_json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any
+    from typing import Any, Self
 
     Message = dict[str, Any]
 else:
@@ -60,7 +60,7 @@ class Connection(ABC):
         self._buffer = bytearray()
         self._busy: JsonCall | None = None
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

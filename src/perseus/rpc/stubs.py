@@ -167,6 +167,8 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
         return IncompatibleError(
             f"{where} is not known there", hint="the two may be of different versions"
         )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Concurrent RPC limit" in details:
+        return UnavailableError(f"{where}: the daemon has too many calls; try again")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLargeError(f"{where}: {details}")
     if code is grpc.StatusCode.CANCELLED:

@@ -65,6 +65,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._read()
         except ssl.SSLWantReadError:
             self._flush()
+        except ssl.SSLZeroReturnError:
+            # The peer ended TLS: to us it is gone.
+            self.close()
         except ssl.SSLError as error:
             _log.debug("TLS ends: %s", error)
             self._linger()
@@ -137,12 +140,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _read(self) -> None:
         while self._state == "open":
-            data = self._tls.read(READ_BYTES)
-            if not data:
-                # The peer ended TLS: to us it is gone.
-                self.close()
-                return
-            self._inner.data_received(data)
+            self._inner.data_received(self._tls.read(READ_BYTES))
 
     def _flush(self) -> None:
         if self._raw is not None and self._outgoing.pending and not self._raw.is_closing():
