@@ -101,6 +101,10 @@ class SmallMaster:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
+    def forget(self) -> None:
+        for kept in (self.files, self.paths, self.attempts, self.reports, self.seals, self.calls):
+            kept.clear()
+
     def __call__(self, method: str, request: Any, timeout_s: float) -> Any:
         name = services.methods_of("Files")[method].python_name
         with self._lock:
@@ -392,6 +396,16 @@ class Cluster:
             return await asyncio.wait_for(work, LIMIT_S)
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(LIMIT_S + 5)
+
+    def reset(self) -> None:
+        """As new: no files, no replicas, nothing remembered."""
+        self.master.forget()
+        for node in self.nodes:
+            for chunk in node.reports():
+                delete = agent_pb2.DeleteChunk(chunk=chunk, below_version=1 << 60)
+                self.wait(node.control.directive(agent_pb2.Directive(delete=delete)))
+            until(lambda: not node.reports(), "all replicas are deleted")  # noqa: B023
+            node.events.clear()
 
     def stop(self) -> None:
         self.client.close()

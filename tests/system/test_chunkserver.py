@@ -24,10 +24,16 @@ from perseus.proto.v1 import agent_pb2, chunk_pb2, filestore_pb2
 MIB = 1 << 20
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(tmp_path) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("shared")) as made:
         yield made
+
+
+@pytest.fixture
+def two(shared: Cluster) -> Cluster:
+    shared.reset()
+    return shared
 
 
 @pytest.fixture
@@ -315,10 +321,10 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         assert "MiB left" in str(caught.value)
 
 
-def test_a_chunkserver_ends_with_its_agent(two: Cluster) -> None:
-    node = two.nodes[1]
+def test_a_chunkserver_ends_with_its_agent(three: Cluster) -> None:
+    node = three.nodes[1]
     assert node.process is not None
     writer = node.control._writer
     assert writer is not None
-    two._loop.call_soon_threadsafe(writer.close)
+    three._loop.call_soon_threadsafe(writer.close)
     assert node.process.wait(30) == 0

@@ -17,10 +17,16 @@ from perseus.filestore.control import Ship
 MIB = 1 << 20
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Cluster]:
-    with cluster(tmp_path) as made:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("shared")) as made:
         yield made
+
+
+@pytest.fixture
+def two(shared: Cluster) -> Cluster:
+    shared.reset()
+    return shared
 
 
 def content_of(size: int) -> bytes:
