@@ -263,6 +263,22 @@ def test_doctor_says_which_node_would_bring_a_chunk_back() -> None:
     assert finding.command.startswith(f"start perseusd on name-{holder}")
 
 
+def test_doctor_says_what_a_file_waits_for_whose_writer_is_gone() -> None:
+    master = Master()
+    cluster = master.cluster
+    lease = cluster.open("/a", replicas=1)
+    allocation = cluster.allocate(lease)
+    cluster.write(allocation, 100)
+    cluster.lose(allocation.nodes[0])
+    cluster.advance(cluster.settings.write_lease_s)
+    (finding,) = master.service.findings()
+    assert (finding.severity, finding.subject) == ("error", "/a")
+    assert finding.command == f"start perseusd on name-{allocation.nodes[0]}"
+    cluster.connect(cluster.nodes[allocation.nodes[0]])
+    cluster.advance(1)
+    assert master.service.findings() == []
+
+
 def test_the_scheduler_learns_where_bytes_are() -> None:
     cluster = Cluster(3)
     cluster.put("/a", (1000, 500))

@@ -310,6 +310,22 @@ def test_a_disk_that_refuses_a_seal_is_not_pestered() -> None:
     assert held.sealed
 
 
+def test_replicas_that_cannot_be_sealed_are_kept_until_one_is_sure() -> None:
+    cluster = Cluster(2)
+    lease = cluster.open("/a")
+    allocation = cluster.allocate(lease)
+    cluster.write(allocation, 100)
+    cluster.do(files.SealChunk(lease.inode, lease.epoch, allocation.chunk, 100))
+    failure = agent_pb2.ChunkFailure(chunk=allocation.chunk, message="read-only file system")
+    for node in cluster.nodes.values():
+        node.inbox.clear()
+        told = (agent_pb2.ChunkEvent(failure=failure),)
+        cluster.do(ChunkEvents(node.node_id, node.session, told))
+    assert len(cluster.replication.holders(allocation.chunk)) == 2
+    cluster.advance(12)
+    assert len(cluster.copies(allocation.chunk)) == 2
+
+
 def test_a_truncated_replica_is_replaced() -> None:
     cluster = Cluster(2)
     cluster.put("/a")

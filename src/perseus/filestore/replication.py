@@ -326,8 +326,8 @@ class Replication:
     def _drop_unsealed(
         self, at: Instant, chunk: Chunk, node_id: str, failure: agent_pb2.ChunkFailure
     ) -> bool:
-        """Gives up a replica that could not be sealed, if there are others."""
-        others = [other for other in self._state.good(chunk) if other != node_id]
+        """Gives up a replica that could not be sealed, if others are for sure."""
+        others = self._state.confirmed(chunk)
         if node_id not in self._state.unconfirmed.get(chunk.id, ()) or not others:
             return False
         self._let_go(at, chunk, node_id, f"could not seal its replica ({failure.message})")
@@ -488,6 +488,15 @@ class Replication:
     def lost(self) -> list[int]:
         """Sealed chunks without a good replica on a live node."""
         return list(self._repair.lost)
+
+    @property
+    def stranded(self) -> list[int]:
+        """Open chunks whose writer is gone and none of whose holders is alive."""
+        return [
+            chunk
+            for chunk in self._recovery.probes
+            if not any(map(self._state.is_alive, self.holders(chunk)))
+        ]
 
     @property
     def notes(self) -> list[Note]:

@@ -73,7 +73,8 @@ class Repair:
             self._needy.setdefault(len(good), {})[chunk.id] = None
             self._rank[chunk.id] = len(good)
         else:
-            self._healed(at, chunk)
+            if len(good) >= chunk.replicas:
+                self._healed(at, chunk)
             self._drop_extra(chunk)
 
     def forget(self, chunk: Chunk) -> None:

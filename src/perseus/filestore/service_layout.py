@@ -90,6 +90,7 @@ def findings(
     """What is wrong with files and replicas, the worst first."""
     return [
         *_lost(namespace, replication, nodes),
+        *_stranded(namespace, replication, nodes),
         *_missing_replicas(namespace, replication, nodes),
         *_full_nodes(nodes, reserve_bytes),
         *_notes(namespace, replication),
@@ -128,6 +129,24 @@ def _lost_chunk(
         message = f"part of it (chunk {chunk:016x}) is on no node any more"
         command = f"perseus fs rm {path}"
     return cluster_pb2.Finding(severity="error", subject=path, message=message, command=command)
+
+
+def _stranded(
+    namespace: Namespace, replication: Replication, nodes: Nodes
+) -> list[cluster_pb2.Finding]:
+    told = []
+    for chunk in replication.stranded[:FINDINGS_MAXIMUM]:
+        names = [node.name for node in map(nodes.find, replication.holders(chunk)) if node]
+        told.append(
+            cluster_pb2.Finding(
+                severity="error",
+                subject=_path(namespace, replication.inode_of(chunk)),
+                message="its writer went silent, and what it wrote last is on "
+                f"{', '.join(names)} alone, not alive now; until it is back the file stays open",
+                command=f"start perseusd on {names[0]}" if names else "",
+            )
+        )
+    return told
 
 
 def _missing_replicas(
