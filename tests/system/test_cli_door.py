@@ -8,6 +8,8 @@ between a person and the door: descriptors, signals, breaks, latency.
 import asyncio
 import json
 import os
+import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -532,6 +534,54 @@ def test_files_go_both_ways(door: dict[str, str], tmp_path: Path) -> None:
     assert b"/a.bin" in perseus(door, "fs", "stat", "/a.bin").stdout
     assert perseus(door, "fs", "rm", "/none").returncode == 125
     assert perseus(door, "fs", "rm", "-f", "/none").returncode == 0
+
+
+def test_a_terminal_is_forwarded_and_submit_leaves_it_alone(door: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    with open(ours, "r+b", buffering=0) as typed, open(theirs, "rb", buffering=0) as terminal:
+        process = start(door, "run", "--", "head", "-n", "1", stdin=terminal)
+        typed.write(b"hello\n")
+        out, error = process.communicate(timeout=LIMIT_S)
+        assert (out, error, process.returncode) == (b"hello\n", b"", 0)
+        process = start(door, "submit", "--", "true", stdin=terminal)
+        out, _ = process.communicate(timeout=LIMIT_S)
+        assert out.startswith(b"j")
+
+
+def test_the_command_works_through_links_and_installed(
+    door: dict[str, str], tmp_path: Path
+) -> None:
+    def ask(command: Path, **extra: str) -> str:
+        environment = {k: v for k, v in door.items() if k not in ("PERSEUS_PYTHON", "PYTHONPATH")}
+        done = subprocess.run(
+            [str(command), "run", "echo", "x"],
+            env=environment | extra,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    link = tmp_path / "link"
+    link.symlink_to(PERSEUS)
+    assert ask(link, PERSEUS_PYTHON=sys.executable) == "x\n"
+    for name, editable in (("regular", False), ("editable", True)):
+        binaries = tmp_path / name / "bin"
+        packages = tmp_path / name / "lib" / "python3.11" / "site-packages"
+        binaries.mkdir(parents=True)
+        packages.mkdir(parents=True)
+        (tmp_path / name / "pyvenv.cfg").write_text(f"home = {sys.base_prefix}/bin\n")
+        (binaries / "python3").symlink_to(sys.executable)
+        shutil.copy(PERSEUS, binaries / "perseus")
+        if editable:
+            (packages / "__editable__.perseus-0.1.0.pth").write_text(f"{SOURCE}\n")
+        else:
+            (packages / "perseus").symlink_to(SOURCE / "perseus")
+        assert ask(binaries / "perseus") == "x\n"
+        other = tmp_path / f"link-{name}"
+        other.symlink_to(binaries / "perseus")
+        assert ask(other) == "x\n"
 
 
 def test_many_bytes_come_fast(door: dict[str, str]) -> None:

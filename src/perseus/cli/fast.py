@@ -34,6 +34,8 @@ def start(arguments: "Sequence[str]") -> None:
         code = 141
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    except Exception as error:
+        code = defect(error)
     os._exit(code)
 
 
@@ -154,6 +156,19 @@ def say(text: str) -> None:
         os.write(2, text.encode(errors="replace"))
     except OSError:
         pass
+
+
+def defect(error: BaseException) -> int:
+    """Says what no one expected; with PERSEUS_DEBUG also where. Exit code 125."""
+    if os.environ.get("PERSEUS_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    say(
+        f"perseus: a defect of Perseus: {type(error).__name__}: {error}\n"
+        "  PERSEUS_DEBUG=1 before the command shows where\n"
+    )
+    return 125
 
 
 def fail(error: PerseusError) -> int:

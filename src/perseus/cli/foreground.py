@@ -51,6 +51,8 @@ class Foreground:
         # Signals that came before the job had an id.
         self._early: list[int] = []
         self._interrupts = 0
+        # The node of the latest attempt.
+        self._node = ""
         # Bytes that went out on descriptors 1 and 2.
         self.shown_bytes = {1: 0, 2: 0}
         # Whether the job has more than one task; then offsets say nothing.
@@ -93,6 +95,7 @@ class Foreground:
             if not self.job_id:
                 self._begin(event.get("job_id") or "")
             self.is_many = self.is_many or bool(event.get("task"))
+            self._node = event.get("node") or self._node
             out, error = event.get("stdout"), event.get("stderr")
             if out:
                 self._pass_on(1, out)
@@ -147,8 +150,10 @@ class Foreground:
     def _end(self, ending: "dict[str, Any]") -> int:
         code = int(ending.get("exit_code") or 0)
         kind = str(ending.get("kind", ""))
-        if kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED") and ending.get("message"):
-            self.say(ending["message"])
+        message = ending.get("message") or ""
+        if message and kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED"):
+            known = not self._node or self._node in message
+            self.say(message if known else f"{self._node}: {message}")
         return code
 
     def _on_signal(self, number: int, _frame: "Any") -> None:

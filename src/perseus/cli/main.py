@@ -14,7 +14,7 @@ from perseus.cli.units import UsageError
 from perseus.client import context as contexts
 from perseus.client.cluster import Cluster
 from perseus.client.context import Context
-from perseus.errors import NotFoundError, PerseusError
+from perseus.errors import NotFoundError, PerseusError, UnavailableError
 
 
 class Invocation:
@@ -77,6 +77,9 @@ def main(arguments: list[str]) -> int:
         return 141
     except KeyboardInterrupt:
         return fast.EXIT_INTERRUPTED
+    except OSError as error:
+        # What the operating system refuses here: a folder, a disk, a terminal.
+        return fast.fail(UnavailableError(str(error)))
     except SystemExit as leaving:
         # argparse leaves so after --help and --version.
         return leaving.code if isinstance(leaving.code, int) else 0

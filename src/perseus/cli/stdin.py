@@ -86,9 +86,12 @@ def _take_device(descriptor: int, status: os.stat_result) -> Stdin:
 
 def _take_terminal(descriptor: int) -> Stdin:
     # Reading the terminal from the background would stop us (SIGTTIN) for nothing.
-    if os.tcgetpgrp(descriptor) != os.getpgrp():
-        return Stdin(b"", False)
-    return Stdin(b"", True)
+    try:
+        is_ours = os.tcgetpgrp(descriptor) == os.getpgrp()
+    except OSError:
+        # Not the terminal that controls us, so it cannot stop us.
+        is_ours = True
+    return Stdin(b"", is_ours)
 
 
 def _take_pipe(descriptor: int) -> Stdin:

@@ -1,5 +1,6 @@
 """``run`` and ``submit``: what the fast path leaves over."""
 
+import os
 from typing import Any
 
 from perseus.cli import runspec
@@ -38,7 +39,8 @@ def submit(invocation: Invocation) -> int:
 
 
 def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
-    if not request["spec"].get("stdin_path"):
+    # A job that nobody waits for does not wait for a person at a terminal either.
+    if not request["spec"].get("stdin_path") and not os.isatty(0):
         feed = give(invocation.cluster.context, request, _foreground(invocation))
         if feed is not None:
             # Nobody will be there to send the rest, so all of it goes first.
