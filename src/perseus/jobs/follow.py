@@ -68,7 +68,7 @@ class Wanted:
 class _Shown:
     """How far one stream of one task was shown, and the checksum of it."""
 
-    __slots__ = ("attempt", "base", "checksum", "position", "stderr")
+    __slots__ = ("attempt", "base", "checksum", "differing", "position", "stderr")
 
     def __init__(self, stderr: bool, base: int) -> None:
         self.stderr = stderr
@@ -78,6 +78,8 @@ class _Shown:
         self.checksum = 0
         # Whose output was shown; 0 before any.
         self.attempt = 0
+        # The attempt whose output was found to differ from what was shown, once told.
+        self.differing = 0
 
     @property
     def name(self) -> str:
@@ -277,18 +279,22 @@ class Follower:
                     if to_compare:
                         continue
                     comparing = False
-                    if checksum != shown.checksum:
-                        yield self._differs(index, shown)
+                    if checksum != shown.checksum and shown.differing != attempt:
+                        yield self._differs(index, shown, attempt)
                 shown.attempt = attempt
                 for offset in range(0, len(piece), PIECE_MAXIMUM_BYTES):
                     part = bytes(piece[offset : offset + PIECE_MAXIMUM_BYTES])
                     yield shown.event(self._job.job_id, index, part)
                     # Only now is it taken: whoever is cancelled before will show it again.
                     shown.add(part)
-        if comparing and self._job.task(index).state in ENDED_STATES:
-            yield self._differs(index, shown)
+        if comparing and shown.differing != attempt and self._ended(index):
+            yield self._differs(index, shown, attempt)
 
-    def _differs(self, index: int, shown: _Shown) -> jobs_pb2.FollowEvent:
+    def _ended(self, index: int) -> bool:
+        return self._job.task(index).state in ENDED_STATES
+
+    def _differs(self, index: int, shown: _Shown, attempt: int) -> jobs_pb2.FollowEvent:
+        shown.differing = attempt
         return self._message(
             index,
             f"the {shown.name} shown so far came from an attempt that was lost, and differs from "

@@ -349,8 +349,8 @@ class Jobs:
         for (job_id, _), task in list(self._leases.of_node(event.node_id).items()):
             job = self._jobs[job_id]
             if f"{job_id}.{task.index}.{task.attempt}" not in listed:
-                reason = f"{event.name} came back without it"
-                self._lose(at, job, task, reason, counts=task.state == RUNNING)
+                counts = task.state == RUNNING
+                self._lose(at, job, task, "the node came back without it", counts)
             elif task.cancelling:
                 directive = _stop_directive(job, task, task.cancelling, cancels=True)
                 self._direct(event.node_id, directive)
@@ -374,9 +374,8 @@ class Jobs:
         self._replan = True
         if event.removed:
             self._sessions.pop(event.node_id, None)
-        reason = f"node {event.name} is lost: {event.reason}"
         for (job_id, _), task in list(self._leases.of_node(event.node_id).items()):
-            self._lose(at, self._jobs[job_id], task, reason, counts=True)
+            self._lose(at, self._jobs[job_id], task, event.reason, counts=True)
 
     def _node_changed(self, at: Instant, event: NodeChanged) -> None:
         self._leases.changed(event.node_id)

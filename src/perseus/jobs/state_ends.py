@@ -62,14 +62,16 @@ def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:
     """The outcome of an attempt that was lost; without ``counts`` no retry is used up."""
     if task.cancelling:
         signal = task.cancelling
-        ending = Ended(jobs_pb2.ENDING_CANCELLED, 128 + signal, signal, f"cancelled; {reason}")
+        ending = Ended(
+            jobs_pb2.ENDING_CANCELLED, 128 + signal, signal, f"cancelled; its node: {reason}"
+        )
         return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, reason)
     if not counts:
         none = Ended(jobs_pb2.ENDING_UNSPECIFIED, 0)
         return Outcome(records.PENDING, none, records.CAUSE_UNDELIVERED, reason, again=True)
     task.losses += 1
     left = job.spec.retries - task.losses
-    message = f"{reason}; it was tried {task.attempt} time{'s' * (task.attempt > 1)}"
+    message = f"lost with node {task.node} ({reason}); no retry of {job.spec.retries} is left"
     ending = Ended(jobs_pb2.ENDING_NODE_FAILURE, EXIT_PERSEUS, 0, message)
     if left < 0:
         return Outcome(records.LOST, ending, records.CAUSE_LOST, f"{reason}; no retry is left")
