@@ -7,7 +7,7 @@ daemon.
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from perseus.errors import PerseusError, UnavailableError
@@ -46,6 +46,10 @@ class Bulk:
         """A FileWriter: write, flush, close, abandon."""
         return self._client.open_write(path, **options)
 
+    def get(self, path: str, target: str, progress: Callable[[int, int], None] | None) -> int:
+        """Copies a file to a local one, which appears whole, its checksum verified; its size."""
+        return int(self._client.get_file(path, target, progress=progress).size_bytes)
+
     def close(self) -> None:
         """Ends the connections to chunkservers."""
         self._client.close()
@@ -67,7 +71,8 @@ def _filestore_client(transport: "Transport") -> "FilestoreClient":
         return json_format.ParseDict(answer, kind(), ignore_unknown_fields=True)
 
     context = transport.context
-    return FilestoreClient(files_call, identity_of(context), context.cluster_id)
+    near = transport.call("Cluster/GetInfo", {}).get("node_name") if context.socket else None
+    return FilestoreClient(files_call, identity_of(context), context.cluster_id, near_node=near)
 
 
 class Writer:

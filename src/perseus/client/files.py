@@ -230,6 +230,8 @@ class Files:
         total = self.stat(path).size_bytes
         if not isinstance(target, (str, os.PathLike)):
             return _copy(self.cat(path), target, total, progress)
+        if self.has_direct_way and total >= BULK_MINIMUM_BYTES:
+            return self._get_direct(path, os.fspath(target), progress)
         partial = f"{os.fspath(target)}.part-{os.getpid()}"
         try:
             with open(partial, "wb") as opened:
@@ -241,6 +243,12 @@ class Files:
             if os.path.exists(partial):
                 os.unlink(partial)
         return size
+
+    def _get_direct(self, path: str, target: str, progress: Progress | None) -> int:
+        try:
+            return self._direct().get(path, target, progress)
+        except OSError as error:
+            raise InvalidError(f"{target} cannot be written: {error.strerror}") from None
 
     def open(self, path: str, mode: str = "r") -> "File":
         """A file object on ``path``; see the module's docstring for the modes."""
