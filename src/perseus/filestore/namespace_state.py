@@ -243,10 +243,10 @@ class State:
         names = paths.split(path)
         inode = self.tree.find(names)
         if inode is None:
-            shown = "/" + "/".join(names)
+            _, count = self.tree.deepest(names)
             raise NotFoundError(
-                f"there is no {shown} in the filestore",
-                hint=f"perseus fs ls {paths.parent(shown)}",
+                f"there is no /{'/'.join(names)} in the filestore",
+                hint=f"see what there is: perseus fs ls /{'/'.join(names[:count])}",
             )
         return inode
 
