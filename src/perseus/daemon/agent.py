@@ -63,7 +63,7 @@ class Agent:
         self._random = random
         self._fatal = fatal
         self.control = ChunkserverControl(self._post_chunk_events)
-        self._meter = LoadMeter(paths.data)
+        self._meter = LoadMeter(paths.chunks)
         self._capacity = cluster_pb2.Capacity()
         self._directives: asyncio.Queue[agent_pb2.Directive] = asyncio.Queue(DIRECTIVES_MAXIMUM)
         self._tasks: list[asyncio.Task[None]] = []
@@ -77,7 +77,7 @@ class Agent:
         await self._fork_chunkserver()
         await self.control.ready()
         await self.control.set_master(self._config.master_address)
-        capacity = await asyncio.to_thread(measure_capacity, self._paths.data)
+        capacity = await asyncio.to_thread(measure_capacity, self._paths.chunks)
         self._capacity = capacity_to_message(capacity)
         if self._settings.cpu > 0:
             self._capacity.resources.cpu = self._settings.cpu
@@ -212,12 +212,15 @@ class Agent:
             self.control.attach(child.socket)
             try:
                 await self.control.ready()
-                self._report_anew(await self.control.reports())
             except PerseusError as error:
                 _log.error("the chunkserver does not start: %s", error)
+            self.say_hello_again()
 
-    def _report_anew(self, replicas: Sequence[agent_pb2.ReplicaReport]) -> None:
-        self._post_chunk_events([agent_pb2.ChunkEvent(present=replica) for replica in replicas])
+    def say_hello_again(self) -> None:
+        """Tells the master anew what is here: the chunkserver's address or the certificate
+        may have changed."""
+        if self.link is not None:
+            self.link.say_hello_again()
 
 
 class _Handlers:

@@ -195,9 +195,8 @@ class Master:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if hasattr(self, "_sessions"):
-            self._sessions.close_all()
-        if hasattr(self, "_gateway"):
+        if hasattr(self, "_agents"):
+            await self._agents.close()
             await self._jobs.close()
             self._gateway.close()
         if self._store is not None:

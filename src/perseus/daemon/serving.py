@@ -47,6 +47,8 @@ class Daemon:
         self._spawner = spawner
         self._identity = Identity.load(paths.identity)
         self._channels: dict[str, Any] = {}
+        # Of the certificate before this one.
+        self._retired: list[Any] = []
         self._failed: asyncio.Future[BaseException]
         self._front: Front | None = None
 
@@ -70,7 +72,7 @@ class Daemon:
             dial = await self._open_doors(agent, stack)
             linking = asyncio.create_task(self._keep_link(agent, dial))
             stack.push_async_callback(_end, linking)
-            renewing = asyncio.create_task(self._renewal().run())
+            renewing = asyncio.create_task(self._renewal(agent).run())
             stack.push_async_callback(_end, renewing)
             ready()
             _log.info("node %s serves at %s", self._config.node_name, self._config.listen)
@@ -150,10 +152,16 @@ class Daemon:
             self._channels[key] = aio_channel(address, self._identity, to)
         return self._channels[key]
 
-    async def _close_channels(self) -> None:
-        channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
+    async def _retire_channels(self) -> None:
+        """New calls get new channels; calls under way keep theirs until the next renewal."""
+        older, self._retired = self._retired, list(self._channels.values())
+        self._channels = {}
+        for channel in older:
             await channel.close(None)
+
+    async def _close_channels(self) -> None:
+        await self._retire_channels()
+        await self._retire_channels()
 
     def _read_output(self, agent: Agent, master: Any) -> Any:
         """What the master reads running attempts' output by: here directly, else by RPC."""
@@ -177,14 +185,15 @@ class Daemon:
 
     # --- the certificate
 
-    def _renewal(self) -> Renewal:
-        return Renewal(self._identity, self._clock, self.master_channel, self._use_identity)
+    def _renewal(self, agent: Agent) -> Renewal:
+        async def use(identity: Identity) -> None:
+            self._identity = identity
+            if self._front is not None:
+                self._front.use_identity(identity)
+            await self._retire_channels()
+            agent.say_hello_again()
 
-    async def _use_identity(self, identity: Identity) -> None:
-        self._identity = identity
-        if self._front is not None:
-            self._front.use_identity(identity)
-        await self._close_channels()
+        return Renewal(self._identity, self._clock, self.master_channel, use)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -233,7 +233,7 @@ class Tokens:
         if token.used_by:
             raise InvalidError(
                 f"the token {token.token_id} was used by {token.used_by}; revoking comes too late",
-                hint=f"perseus nodes remove {token.used_by}",
+                hint=f"perseus nodes rm {token.used_by}",
             )
         if token.revoked:
             return Step()

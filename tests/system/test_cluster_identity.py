@@ -1,0 +1,53 @@
+"""Certificates that are renewed, and strangers: on a real cluster."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import FAST_LEASE, Cluster, cluster, until
+
+from perseus.identity.files import Identity
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes whose certificates last half a minute beyond the backdating."""
+    settings = {**FAST_LEASE, "certificate_s": "30"}
+    with cluster(tmp_path_factory.mktemp("short"), nodes=2, settings=settings) as made:
+        yield made
+
+
+def expiry(made: Cluster, node: str) -> float:
+    return Identity.load(made.folder / node / "identity").expires_at_s
+
+
+def test_certificates_are_renewed_and_everything_goes_on(short: Cluster) -> None:
+    before = {node: expiry(short, node) for node in ("node-1", "node-2")}
+    short.perseus("fs", "put", "-", "/before", stdin=b"x" * 100_000).ok()
+    for node, ends_at_s in before.items():
+        until(
+            lambda node=node, ends_at_s=ends_at_s: expiry(short, node) > ends_at_s + 1,
+            f"the certificate of {node} is renewed",
+        )
+    for node in before:
+        done = short.perseus("run", "--node", node, "--stdin", "/before", "--", "wc", "-c")
+        assert done.ok().text.strip() == "100000"
+    short.perseus("fs", "put", "-", "/after", stdin=b"y" * 100_000).ok()
+    about = short.perseus("--json", "fs", "stat", "/after").ok().json()
+    assert about["live_replicas"] == 2
+
+
+def test_a_stranger_gets_an_alert_from_every_port(short: Cluster, tmp_path: Path) -> None:
+    for node in short.perseus("--json", "nodes").ok().json():
+        for address in (node["address"], node["chunk_address"]):
+            done = subprocess.run(
+                ["curl", "-sk", "--max-time", "10", f"https://{address}/healthz"],
+                capture_output=True,
+            )
+            assert done.returncode != 0 and done.stdout == b"", address
+            plain = subprocess.run(
+                ["curl", "-s", "--http0.9", "--max-time", "10", f"http://{address}/"],
+                capture_output=True,
+            )
+            assert b"HTTP" not in plain.stdout and b"erseus" not in plain.stdout, address
