@@ -65,9 +65,6 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._read()
         except ssl.SSLWantReadError:
             self._flush()
-        except ssl.SSLZeroReturnError:
-            # The peer ended TLS: to us it is gone.
-            self.close()
         except ssl.SSLError as error:
             _log.debug("TLS ends: %s", error)
             self._linger()
@@ -140,7 +137,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _read(self) -> None:
         while self._state == "open":
-            self._inner.data_received(self._tls.read(READ_BYTES))
+            data = self._tls.read(READ_BYTES)
+            if not data:
+                # The peer ended TLS: to us it is gone.
+                self.close()
+                return
+            self._inner.data_received(data)
 
     def _flush(self) -> None:
         if self._raw is not None and self._outgoing.pending and not self._raw.is_closing():
