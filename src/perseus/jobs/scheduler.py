@@ -28,8 +28,8 @@ RESERVE_AFTER_TURNS = 32
 # So many bytes of input elsewhere weigh as much as all cores in use; at most FAR_MAXIMUM times.
 FAR_BYTES = 64 << 20
 FAR_MAXIMUM = 8.0
-# What it weighs that an attempt of the task went wrong on the node.
-AVOID_COST = 4.0
+# What it weighs that an attempt of the task went wrong on the node: more than all else.
+AVOID_COST = 20.0
 LOAD_SHARE_MAXIMUM = 1.0
 
 

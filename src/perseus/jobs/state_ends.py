@@ -18,6 +18,7 @@ from perseus.runtime.machine import Instant
 BACKSTOP_S = 600.0
 EXIT_TIME_LIMIT = 124
 EXIT_PERSEUS = 125
+_UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 class Outcome(NamedTuple):
@@ -120,8 +121,16 @@ def placed(view: NodeView, job: Job, placement: Placement) -> str:
     free = (view.cpu_milli - view.used_cpu_milli) / 1000
     text = f"{free:g} of {view.cpu_milli / 1000:g} cores free"
     if placement.local_bytes:
-        text += f", {placement.local_bytes} bytes of its input there"
+        text += f", {size(placement.local_bytes)} of its input there"
     return text
+
+
+def size(count: int) -> str:
+    """Bytes for people: "64 GB", "7.1 GB", "12 kB"."""
+    for unit, name in _UNITS:
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"
 
 
 class Deadlines:

@@ -7,11 +7,11 @@ from perseus.jobs.plan import Needs, NodeView
 from perseus.jobs.records import Entry, TaskRecord
 from perseus.jobs.scheduler import matches
 from perseus.jobs.state import Jobs
+from perseus.jobs.state_ends import size
 from perseus.jobs.state_job import Job
 
 # Of a job with many tasks, those told of one by one.
 TASKS_MAXIMUM = 20
-_UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
 def sentences(jobs: Jobs, job: Job, time_s: float) -> list[str]:
@@ -52,14 +52,6 @@ def reason(needs: Needs, nodes: Sequence[NodeView]) -> str:
         "A node has room for it, and is kept for a task that has waited longer, "
         "or gives it the room with the next plan."
     )
-
-
-def size(count: int) -> str:
-    """Bytes for people: "64 GB", "7.1 GB", "12 kB"."""
-    for unit, name in _UNITS:
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count} bytes"
 
 
 def _summary(job: Job, time_s: float) -> str:

@@ -1,0 +1,266 @@
+"""The service Jobs: accepting, waiting, naming, cancelling, telling why."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from perseus.errors import ConflictError, InvalidError, NotFoundError
+from perseus.jobs import service, views
+from perseus.proto.v1 import jobs_pb2
+from perseus.rpc.registry import Registry
+from tests.unit.jobs_harness import World, ended_event, running_event
+from tests.unit.jobs_stage import Stage, Viewer, call, run, submit_request
+
+
+def test_it_serves_every_rpc_of_the_protocol() -> None:
+    async def story() -> None:
+        Registry().add("Jobs", Stage().service)
+
+    run(story())
+
+
+def test_submit_fills_in_defaults_and_answers_when_durable() -> None:
+    async def story() -> None:
+        stage = Stage()
+        stage.gate.clear()
+        submitting = asyncio.create_task(stage.submit(argv=["/bin/wc", "-l"], request_id="r"))
+        await asyncio.sleep(0.01)
+        assert not submitting.done() and not stage.toy().attempts
+        stage.gate.set()
+        job_id = await submitting
+        assert list(stage.toy().attempts) == [f"{job_id}.0.1"]
+        job = await stage.service.get_job(jobs_pb2.GetJobRequest(job_id=job_id), call())
+        assert (job.name, job.user, job.count) == ("wc", "ann", 1)
+        assert (job.spec.retries, job.spec.grace_s, job.spec.resources.cpu) == (3, 5.0, 1.0)
+        assert job.folder == f"/jobs/{job_id}" and job.state == jobs_pb2.TASK_STATE_LEASED
+        assert job.tasks[0].node == "node-0" and job.tasks[0].attempt == 1
+        assert await stage.submit(argv=["other"], request_id="r") == job_id
+
+    run(story())
+
+
+def test_ids_prefixes_and_last() -> None:
+    async def story() -> None:
+        stage = Stage()
+        for job_id in ("aaaa0000", "aaab0000", "b0000000"):
+            stage.world.submit(job_id)
+
+        async def get(text: str, user: str = "ann") -> str:
+            request = jobs_pb2.GetJobRequest(job_id=text)
+            return (await stage.service.get_job(request, call(user))).job_id
+
+        assert await get("aaaa0000") == await get("aaaa") == "aaaa0000"
+        assert await get("b") == await get("@last") == "b0000000"
+        with pytest.raises(InvalidError, match="aaaa0000, aaab0000"):
+            await get("aaa")
+        for unknown in ("zz", "", "no such", "aaaa00001"):
+            with pytest.raises(NotFoundError):
+                await get(unknown)
+        with pytest.raises(NotFoundError, match="bob has submitted no job"):
+            await get("@last", "bob")
+
+    run(story())
+
+
+def test_listing_is_newest_first_and_bounded() -> None:
+    async def story() -> None:
+        stage = Stage(cores=1)
+        for number in range(5):
+            stage.world.submit(f"job0000{number}", environment={"A": "b"}, stdin_inline=b"x")
+        stage.world.report(stage.toy(), ended_event("job00000.0.1"))
+
+        async def names(**fields: Any) -> tuple[list[str], bool]:
+            request = jobs_pb2.ListJobsRequest(**fields)
+            response = await stage.service.list_jobs(request, call())
+            assert not any(j.spec.environment or j.spec.stdin_inline for j in response.jobs)
+            return [job.job_id[-1] for job in response.jobs], response.more
+
+        assert await names() == (["4", "3", "2", "1", "0"], False)
+        assert await names(active=True) == (["4", "3", "2", "1"], False)
+        assert await names(limit=2) == (["4", "3"], True)
+
+    run(story())
+
+
+def test_wait_is_woken_by_the_end() -> None:
+    async def story() -> None:
+        stage = Stage()
+        job_id = await stage.submit()
+        request = jobs_pb2.WaitRequest(job_id=job_id, timeout_s=0.01)
+        assert (await stage.service.wait(request, call())).state == jobs_pb2.TASK_STATE_LEASED
+        request.timeout_s = 0
+        waiting = [asyncio.create_task(stage.service.wait(request, call())) for _ in range(3)]
+        await asyncio.sleep(0)
+        await stage.report(stage.toy(), ended_event(f"{job_id}.0.1", 9))
+        for job in await asyncio.gather(*waiting):
+            assert job.exit_code == 9 and job.state == jobs_pb2.TASK_STATE_FAILED
+            assert job.ended_at_s > 0
+        assert (await stage.service.wait(request, call())).exit_code == 9
+        assert not stage.service._watches._by_job
+
+    run(story())
+
+
+def _run(stage: Stage, detach: bool = False, **fields: Any) -> Viewer:
+    request = jobs_pb2.RunRequest(submit=submit_request(**fields), detach=detach)
+    return Viewer(stage.service.run(request, call()))
+
+
+def test_run_submits_and_shows() -> None:
+    async def story() -> None:
+        stage = Stage()
+        viewer = _run(stage)
+        await viewer.until(lambda v: v.all)
+        job_id = viewer.all[0].job_id
+        reading = asyncio.create_task(viewer.rest())
+        stage.texts.text(f"{job_id}.0.1").write(b"out")
+        await stage.end(f"{job_id}.0.1", 5)
+        assert (await reading).ending.exit_code == 5
+        assert viewer.stdout == b"out"
+        await stage.service.close()
+        assert stage.world.task(0, job_id).cancelling == 0
+
+    run(story())
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_run_whose_caller_goes_away_is_cancelled_unless_detached(detach: bool) -> None:
+    async def story() -> None:
+        stage = Stage()
+        viewer = _run(stage, detach)
+        await viewer.until(lambda v: v.all)
+        job_id = viewer.all[0].job_id
+        await viewer.events.aclose()
+        await stage.service.close()
+        assert bool(stage.world.task(0, job_id).cancelling) is not detach
+
+    run(story())
+
+
+def test_a_run_whose_caller_goes_away_during_the_commit_is_cancelled() -> None:
+    async def story() -> None:
+        stage = Stage()
+        stage.gate.clear()
+        viewer = _run(stage)
+        reading = asyncio.create_task(viewer.rest())
+        await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        stage.gate.set()
+        await stage.service.close()
+        (job,) = stage.world.jobs.jobs().values()
+        assert job.task(0).cancelling == 15
+
+    run(story())
+
+
+def test_run_says_at_once_what_is_wrong() -> None:
+    async def story() -> None:
+        stage = Stage()
+        with pytest.raises(InvalidError, match="no program"):
+            await _run(stage, argv=[]).rest()
+        await stage.service.close()
+
+    run(story())
+
+
+def test_kill_and_retry() -> None:
+    async def story() -> None:
+        stage = Stage(cores=1)
+        job_id = await stage.submit(count=2)
+        kill = jobs_pb2.KillRequest(job_id=job_id)
+        assert (await stage.service.kill(kill, call())).tasks == 2
+        toy = stage.toy()
+        await stage.report(toy, *toy.ended.values())
+        job = await stage.service.get_job(jobs_pb2.GetJobRequest(job_id=job_id), call())
+        assert job.state == jobs_pb2.TASK_STATE_CANCELLED and job.exit_code == 143
+        assert dict(job.task_counts) == {jobs_pb2.TASK_STATE_CANCELLED: 2}
+        again = await stage.service.retry(jobs_pb2.RetryRequest(job_id=job_id), call())
+        assert again.state == jobs_pb2.TASK_STATE_LEASED and not again.ended_at_s
+        with pytest.raises(ConflictError):
+            await stage.service.retry(jobs_pb2.RetryRequest(job_id=job_id), call())
+        with pytest.raises(InvalidError):
+            await stage.service.kill(jobs_pb2.KillRequest(job_id=job_id, signal=99), call())
+
+    run(story())
+
+
+def test_follow_of_a_task_that_is_not_there() -> None:
+    async def story() -> None:
+        stage = Stage()
+        job_id = await stage.submit()
+        with pytest.raises(NotFoundError, match="has no task 1"):
+            await stage.follow(job_id, task=1).rest()
+
+    run(story())
+
+
+def test_the_waiters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        stage = Stage()
+        monkeypatch.setattr(service, "FOLLOWERS_MAXIMUM", 1)
+        job_id = await stage.submit()
+        first = stage.follow(job_id)
+        await first.until(lambda v: v.all)
+        with pytest.raises(Exception, match="follow jobs already"):
+            await stage.follow(job_id).rest()
+        await first.events.aclose()
+        await stage.follow(job_id).until(lambda v: v.all)
+
+    run(story())
+
+
+def test_pages_of_tasks() -> None:
+    world = World(nodes=0)
+    world.submit(count=2500)
+    job = world.jobs.job("job00000")
+    assert [task.index for task in views.job_message(job).tasks] == list(range(1000))
+    assert len(views.job_message(job, 2000).tasks) == 500
+    assert not views.job_message(job, 9999).tasks
+
+
+async def _why(stage: Stage, job_id: str) -> str:
+    request = jobs_pb2.WhyRequest(job_id=job_id)
+    return "\n".join((await stage.service.why(request, call())).sentences)
+
+
+def test_why_it_waits() -> None:
+    async def story() -> None:
+        stage = Stage(cores=2)
+        big = await stage.submit(resources={"memory_bytes": 64 << 30})
+        text = await _why(stage, big)
+        assert "needs 64 GB of memory" in text and "the largest free is 8 GB on node-0" in text
+        await stage.submit(count=5)
+        other = await stage.submit()
+        assert "the most free is 0 cores on node-0" in await _why(stage, other)
+        assert "stand before it" in await _why(stage, other)
+        slow = await stage.submit(count=5, parallel=1, priority=1)
+        stage.world.kill(other)
+        assert "cancelled by ann before they ran" in await _why(stage, other)
+        job = stage.world.jobs.find(slow)
+        assert job is not None and job.waiting == 5
+        running = next(iter(stage.toy().attempts))
+        await stage.report(stage.toy(), ended_event(running, wall_s=9.0))
+        assert "only 1 may run at once" in await _why(stage, slow)
+
+    run(story())
+
+
+def test_why_it_went_as_it_went() -> None:
+    async def story() -> None:
+        stage = Stage(nodes=2)
+        stage.world.outputs.inputs["/in"] = {"id-1": 1 << 30}
+        job_id = await stage.submit(stdin_path="/in", failure_retries=1)
+        toy = stage.world.holder(f"{job_id}.0.1")
+        assert toy.name == "node-1"
+        await stage.report(toy, running_event(f"{job_id}.0.1"))
+        await stage.report(toy, ended_event(f"{job_id}.0.1", 3))
+        text = await _why(stage, job_id)
+        assert "placed on node-1: 2 of 2 cores free, 1 GB of its input there" in text
+        assert "failed on node-1: exit code 3; it is tried a last time" in text
+        assert "attempt 2 placed on node-0" in text
+        stage.world.kill(job_id)
+        assert "to be cancelled (ann): signal 15" in await _why(stage, job_id)
+
+    run(story())
