@@ -27,11 +27,11 @@ LINE_LIMIT_S = 60.0
 SESSION = (
     "perseus nodes",
     "seq 1 2000000 | shuf > numbers; wc -c numbers",
-    "time perseus run -- sort -n < numbers | tail -n 1",
+    "perseus run -- sort -n < numbers | tail -n 1",
     "perseus fs put numbers /data/numbers --parents",
     "perseus run --stdin /data/numbers -- sha256sum",
     "sha256sum < numbers",
-    "id=$(perseus submit -- sh -c 'sleep 4; echo done')",
+    "id=$(perseus submit -- sh -c 'sleep 2; echo done')",
     "perseus run -- sh -c 'exit 3'; echo exit code $?",
     "perseus wait $id && perseus logs $id",
     "perseus doctor",
@@ -41,6 +41,7 @@ FONT_PX, LINE_PX, CHARACTER_PX, MARGIN_PX = 14, 19, 8.43, 16
 BACKGROUND, FOREGROUND, PROMPT = "#16181d", "#d8dbe2", "#7fd88f"
 COLOURS = ("#5c6370", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#ffffff")
 ESCAPE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b[()][A-Z0-9]|\x1b\][^\x07]*\x07")
+ERASES = ("\x1b[K", "\x1b[2K")
 
 
 def main() -> int:
@@ -69,7 +70,7 @@ def main() -> int:
 def _session(folder: Path, environment: dict[str, str]) -> str:
     """What one bash, given SESSION line by line, left on its terminal."""
     marked = "".join(f"printf '\\001%s\\n' {_quote(line)}\n{line}\n" for line in SESSION)
-    (folder / "session.sh").write_text("TIMEFORMAT='%1R s'\n" + marked)
+    (folder / "session.sh").write_text(marked)
     shell = shutil.which("bash") or "sh"
     return _on_terminal([shell, "session.sh"], folder, environment)
 
@@ -82,23 +83,29 @@ def _on_terminal(command: list[str], folder: Path, environment: dict[str, str]) 
     """Everything a command wrote to a terminal of its own."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    own_terminal = ["setsid", "--ctty", "--wait", *command]
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        own_terminal, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
     pieces = []
     deadline = time.monotonic() + LINE_LIMIT_S * len(SESSION)
-    while time.monotonic() < deadline and (piece := _next_piece(ours)):
+    while time.monotonic() < deadline:
+        piece = _next_piece(ours)
+        if not piece and process.poll() is not None:
+            break
         pieces.append(piece)
+    code = process.wait(LINE_LIMIT_S)
     os.close(ours)
-    if process.wait(LINE_LIMIT_S) != 0:
-        raise SystemExit(f"the session ended with {process.returncode}")
-    return b"".join(pieces).decode(errors="replace")
+    text = b"".join(pieces).decode(errors="replace")
+    if code != 0:
+        raise SystemExit(f"{text}\nthe session ended with {code}")
+    return text
 
 
 def _next_piece(descriptor: int) -> bytes:
-    """What comes next; empty when the other end is gone."""
-    ready, _, _ = select.select([descriptor], [], [], LINE_LIMIT_S)
+    """What comes in the next moment; empty when nothing does."""
+    ready, _, _ = select.select([descriptor], [], [], 0.2)
     try:
         return os.read(descriptor, 1 << 16) if ready else b""
     except OSError:
@@ -107,7 +114,9 @@ def _next_piece(descriptor: int) -> bytes:
 
 def draw(text: str) -> str:
     """A terminal's text, with its colours, as an SVG."""
-    lines = [_overwritten(line) for line in text.replace("\r\n", "\n").split("\n")]
+    text = re.sub(r"[^\n]\x01", lambda match: f"{match[0][0]}\n\x01", text.replace("\r\n", "\n"))
+    lines = [_overwritten(line) for line in text.split("\n")]
+    lines = [line for line in lines if line not in ERASES]
     while lines and not ESCAPE.sub("", lines[-1]).strip():
         lines.pop()
     width = COLUMNS * CHARACTER_PX + 2 * MARGIN_PX
@@ -126,8 +135,11 @@ def draw(text: str) -> str:
 
 def _overwritten(line: str) -> str:
     """What is left of a line that was written over from its start, as progress bars are."""
-    parts = [part for part in line.split("\r") if ESCAPE.sub("", part).strip()]
-    return parts[-1] if parts else ""
+    left = ""
+    for part in line.split("\r"):
+        if part.startswith(ERASES) or ESCAPE.sub("", part).strip():
+            left = part
+    return left
 
 
 def _spans(line: str) -> Iterator[str]:
@@ -162,6 +174,7 @@ def _style(codes: str, colour: str, bold: bool) -> tuple[str, bool]:
 
 
 def _span(text: str, colour: str, bold: bool) -> str:
+    text = "".join(character for character in text if character.isprintable())
     weight = ' font-weight="bold"' if bold else ""
     return f'<tspan fill="{colour}"{weight}>{html.escape(text, quote=False)}</tspan>'
 

@@ -18,3 +18,7 @@ def test_prompts_colours_and_markup_are_drawn() -> None:
 
 def test_of_a_progress_bar_its_last_state_is_left() -> None:
     assert _texts(picture.draw("10%\r50%\r100%\x1b[K\r\ndone\r\n")) == ["100%", "done"]
+
+
+def test_an_erased_progress_bar_leaves_nothing() -> None:
+    assert _texts(picture.draw("50%\r100%\r\x1b[K\x01next\r\ndone\r\n")) == ["$ next", "done"]
