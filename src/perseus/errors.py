@@ -139,8 +139,6 @@ _BY_CODE: dict[str, type[PerseusError]] = {
 }
 
 
-def from_code(
-    code: str, message: str, *, hint: str = "", maybe_done: bool = False
-) -> PerseusError:
+def from_code(code: str, message: str, *, hint: str = "", maybe_done: bool = False) -> PerseusError:
     """The exception for a code from the wire; an unknown code gives InternalError."""
     return _BY_CODE.get(code, InternalError)(message, hint=hint, maybe_done=maybe_done)

@@ -34,9 +34,7 @@ PLACES = re.compile(
         )
     )
 )
-OWNERS = re.compile(
-    r"copyr" + r"ight \(?c?\)?|SPDX-" + r"License|all rights " + r"reserved", re.I
-)
+OWNERS = re.compile(r"copyr" + r"ight \(?c?\)?|SPDX-" + r"License|all rights " + r"reserved", re.I)
 
 
 @cache
