@@ -34,17 +34,14 @@ def lab(short_folder: Path) -> Iterator[Lab]:
 
 
 def _exchange(front: Front, data: bytes) -> bytes:
-    host, _, port = front.address.rpartition(":")
-    with socket.create_connection((host, int(port)), LIMIT_S) as connection:
+    """All that the front answers to ``data``; it may end the connection at any moment."""
+    got = b""
+    with _connect(front) as connection, contextlib.suppress(OSError):
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
-        got = b""
-        try:
-            while piece := connection.recv(65536):
-                got += piece
-        except ConnectionResetError:
-            pass
-        return got
+        while piece := connection.recv(65536):
+            got += piece
+    return got
 
 
 @pytest.mark.parametrize(

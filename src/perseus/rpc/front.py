@@ -138,8 +138,7 @@ class Front:
         if self._local is not None:
             self._local.close()
         await self._grpc.stop(grace_s)
-        for connection in list(self._connections):
-            connection.close()
+        await asyncio.gather(*(connection.closed() for connection in list(self._connections)))
         for task in list(self._arrivals):
             task.cancel()
         await asyncio.gather(*self._arrivals, return_exceptions=True)

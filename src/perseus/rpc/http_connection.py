@@ -80,6 +80,13 @@ class HttpConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    async def closed(self) -> None:
+        """Closes, and returns when the handler that ran has ended."""
+        self.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
     async def body(self) -> AsyncIterator[bytes]:
         """The rest of the request's body, in pieces."""
         while True:
