@@ -1,6 +1,7 @@
 """How fast bulk bytes go: put and get through two chunkservers over mutual TLS.
 
-``python tests/system/chunkserver_bench.py [MIB] [FOLDER]`` prints MB/s; nothing is asserted.
+``PYTHONPATH=src python tests/system/chunkserver_bench.py [MIB] [FOLDER]`` prints MB/s;
+nothing is asserted.
 """
 
 import os

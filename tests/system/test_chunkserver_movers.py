@@ -110,6 +110,8 @@ def test_a_cancelled_feed_ends_though_nobody_opened_its_fifo(two: Cluster, tmp_p
         await asyncio.wait([feed])
 
     two.wait(run())
+    # Answered after the cancellation was taken.
+    two.wait(control.reports())
     # The process still serves, and a new feed of the same FIFO works.
     feed = asyncio.run_coroutine_threadsafe(control.feed("/in", path), two._loop)
     assert subprocess.run(["cat", path], stdout=subprocess.PIPE, check=True).stdout == b"abc"

@@ -25,6 +25,8 @@ PAIRS_MAXIMUM = 4
 # so that the member before the one that hangs is the one to notice.
 ACK_BASE_S = 10.0
 ACK_PER_MEMBER_S = 5.0
+# How long to wait for the other side's end when all is said.
+FINISH_S = 2.0
 
 
 class ChainBrokenError(Exception):
@@ -81,9 +83,10 @@ class ChunkStream:
             raise self._failure
 
     def finish(self) -> None:
-        """Ends the request side; all acknowledged bytes stay. Waits for the other's end."""
+        """Ends the request side; all acknowledged bytes stay. Waits a little for the other's
+        end, so that it lets go of the chunk in good order."""
         self._frames.close()
-        self._receiver.join(self._patience_s)
+        self._receiver.join(FINISH_S)
         self.cancel()
 
     def cancel(self) -> None:

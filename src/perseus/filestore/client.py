@@ -7,7 +7,7 @@ safe for threads; a FileWriter or a read belongs to one thread at a time.
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from crc32c import crc32c
@@ -16,7 +16,7 @@ from perseus.errors import CorruptError, InvalidError
 from perseus.filestore.client_channels import Channels
 from perseus.filestore.client_files import Files, FilesCall
 from perseus.filestore.client_renewal import Tender
-from perseus.filestore.reader import Nearness, Read, read_ahead
+from perseus.filestore.reader import Nearness, Pieces, Read, read_ahead
 from perseus.filestore.writer import FileWriter
 from perseus.identity.files import Identity
 from perseus.proto.v1 import filestore_pb2
@@ -58,10 +58,10 @@ class FilestoreClient:
         length: int = 0,
         follow: bool = False,
         stop: Callable[[], bool] | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Pieces:
         """The bytes of a file from ``offset`` on, ``length`` of them (0: to the end), in pieces
         of at most 1 MiB. ``follow`` goes on until the writer closes the file, or ``stop``
-        says True, which is asked every ten seconds or sooner.
+        says True, which is asked every ten seconds or sooner. Close it to end early.
 
         NotFoundError at once; UnavailableError or CorruptError when no replica delivers.
         """
@@ -75,7 +75,7 @@ class FilestoreClient:
         length: int = 0,
         follow: bool = False,
         stop: Callable[[], bool] | None = None,
-    ) -> tuple[filestore_pb2.FileInfo, Iterator[bytes]]:
+    ) -> tuple[filestore_pb2.FileInfo, Pieces]:
         if (path is None) == (inode is None):
             raise InvalidError("a file is named by its path or by its inode")
         if offset < 0 or length < 0:

@@ -14,7 +14,7 @@ import secrets
 import select
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ class Movers:
             pass
         finally:
             os.close(descriptor)
-            _close(pieces)
+            pieces.close()
         job.check()
         return messages.Done(request.number, moved)
 
@@ -144,7 +144,7 @@ class Movers:
             temporary.unlink(missing_ok=True)
             raise
         finally:
-            _close(pieces)
+            pieces.close()
         return messages.Done(request.number, moved)
 
     def _ship(self, request: messages.Ship, job: Job) -> messages.Done:
@@ -165,14 +165,14 @@ def _open_fifo(path: str, job: Job) -> int:
     if not stat.S_ISFIFO(os.stat(path).st_mode):
         raise InvalidError(f"{path} is not a FIFO")
     while True:
+        job.check()
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             break
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-        if job.cancelled.wait(LOOK_S / 10):
-            raise CancelledMoveError
+        job.cancelled.wait(LOOK_S / 10)
     # Over the user's limit for pipes the usual size does as well.
     with suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -211,10 +211,3 @@ def _next_piece(descriptor: int, position: int, job: Job) -> bytes | None:
             if job.end_bytes is None and not job.cancelled.is_set():
                 job.changed.wait(delay_s)
         delay_s = min(2 * delay_s, POLL_MAXIMUM_S)
-
-
-def _close(pieces: Iterator[bytes]) -> None:
-    """Ends a read early."""
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()

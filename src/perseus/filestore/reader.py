@@ -8,7 +8,7 @@ stopped; no byte is given twice and every frame's checksum is verified. With
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,9 @@ FOLLOW_WAIT_S = 10.0
 # The pause of a follower between two questions when there is nothing new.
 FOLLOW_PAUSE_S = 0.2
 READ_AHEAD_FRAMES = 2
+
+
+Pieces = Generator[bytes, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Read:
     # Replicas that failed this read, tried last.
     _failed: set[tuple[int, str]] = field(default_factory=set)
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Pieces:
         """The bytes, in pieces of at most 1 MiB."""
         layout, stalls = self.layout, 0
         while True:
@@ -214,7 +217,7 @@ def frames_of(messages: Iterator[bytes], offset_bytes: int) -> Iterator[bytes]:
         yield content
 
 
-def read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def read_ahead(pieces: Pieces) -> Pieces:
     """The same pieces, fetched by a thread of their own, a few before they are asked for."""
     queue: ClosableQueue[bytes] = ClosableQueue(READ_AHEAD_FRAMES)
     failure: list[BaseException] = []
@@ -229,6 +232,7 @@ def read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
             failure.append(error)
         finally:
             queue.close()
+            pieces.close()
 
     threading.Thread(target=fetch, name="read-ahead", daemon=True).start()
     try:
