@@ -36,11 +36,16 @@ def lab(short_folder: Path) -> Iterator[Lab]:
 def _exchange(front: Front, data: bytes) -> bytes:
     """All that the front answers to ``data``; it may end the connection at any moment."""
     got = b""
-    with _connect(front) as connection, contextlib.suppress(OSError):
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        while piece := connection.recv(65536):
-            got += piece
+    with _connect(front) as connection:
+        try:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            while piece := connection.recv(65536):
+                got += piece
+        except TimeoutError:
+            pytest.fail("the front neither answers nor ends the connection")
+        except OSError:
+            pass
     return got
 
 
