@@ -34,6 +34,8 @@ def run(data: Path, ready: Callable[[], None]) -> None:
     settings = config_module.effective_settings(about)
     paths = Paths(data)
     os.umask(0o077)
+    # gRPC would write a line to the log for each stranger whose handshake fails.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     paths.make()
     lock = FolderLock(data)
     _start_log(paths.log, settings.log_level)
