@@ -82,14 +82,15 @@ def _run(arguments: "Sequence[str]") -> int | None:
 
 def _run_here(options: "RunOptions", context: "Context") -> int:
     from perseus.cli import runspec
-    from perseus.cli.foreground import Foreground
+    from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground
     from perseus.client.spec import new_request_id
     from perseus.rpc.http_client import UnixConnection
 
     def send_signal(job_id: str, number: int) -> None:
         # A connection of its own: the job's is busy with its output.
         with UnixConnection(context.socket) as connection:
-            connection.call("Jobs.Kill", {"job_id": job_id, "signal": number})
+            request = {"job_id": job_id, "signal": number}
+            connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
 
     request = runspec.submit_request(options, new_request_id())
     foreground = Foreground(send_signal)

@@ -24,7 +24,8 @@ else:
     from _signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
 
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
-EXIT_FAILURE = 125
+# How long a signal may take on its way; meanwhile output waits.
+SIGNAL_TIMEOUT_S = 10.0
 EXIT_PIPE = 141
 WRITE_BYTES = 1 << 20
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from perseus.cli import units
 from perseus.cli.commands.work import show_events
-from perseus.cli.foreground import EXIT_PIPE, Foreground, write
+from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, write
 from perseus.cli.main import Invocation
 from perseus.client.jobs import open_events
 from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
@@ -140,7 +140,7 @@ def attach(invocation: Invocation) -> int:
 
     def send_signal(job_id: str, number: int) -> None:
         request = {"job_id": job_id, "signal": number}
-        invocation.cluster.transport.call("Jobs/Kill", request)
+        invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
 
     foreground = Foreground(send_signal, quiet=invocation.console.quiet, cancels=False)
     foreground.job_id = job.job_id

@@ -5,7 +5,7 @@ from typing import Any
 
 from perseus.cli import runspec
 from perseus.cli.config import Configuration
-from perseus.cli.foreground import EXIT_PIPE, Foreground
+from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
 from perseus.cli.units import UsageError
@@ -56,7 +56,7 @@ def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
 def _foreground(invocation: Invocation) -> Foreground:
     def send_signal(job_id: str, number: int) -> None:
         request = {"job_id": job_id, "signal": number}
-        invocation.cluster.transport.call("Jobs/Kill", request)
+        invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
 
     return Foreground(send_signal, quiet=invocation.console.quiet)
 

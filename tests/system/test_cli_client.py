@@ -1,0 +1,143 @@
+"""``import perseus`` against a real cluster: tasks, outputs, files, asyncio, latency."""
+
+import asyncio
+import io
+import os
+import statistics
+import time
+from collections.abc import Iterator
+
+import pytest
+from harness import Cluster, cluster, until
+
+import perseus
+from perseus.errors import AlreadyExistsError, DeadlineError, NotFoundError
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("client"), nodes=2) as made:
+        yield made
+
+
+@pytest.fixture
+def client(lab: Cluster) -> Iterator[perseus.Cluster]:
+    with perseus.connect(lab.context) as made:
+        yield made
+
+
+def test_a_task_from_start_to_end(client: perseus.Cluster) -> None:
+    task = client.run(["sh", "-c", "cat; echo oops >&2; exit 3"], stdin=b"a\nb\n")
+    assert list(task.stdout) == [b"a\n", b"b\n"]
+    assert task.stderr.read() == b"oops\n"
+    assert task.wait() == 3
+    assert task.exit_code == 3
+    assert task.info().state == "failed"
+    assert task.stdout.read() == b"a\nb\n"
+    assert client.job(task.job_id).task(0).stdout.read() == b"a\nb\n"
+    assert task.why()
+
+
+def test_output_comes_live_and_a_signal_ends_it(client: perseus.Cluster) -> None:
+    task = client.run(["sh", "-c", "echo first; exec sleep 600"])
+    assert next(iter(task.stdout)) == b"first\n"
+    with pytest.raises(DeadlineError):
+        task.wait(timeout_s=0.05)
+    task.kill("TERM")
+    assert task.wait(timeout_s=60) == 128 + 15
+    assert client.job(task.job_id).state == "cancelled"
+
+
+def test_every_kind_of_stdin(client: perseus.Cluster) -> None:
+    client.fs.write_bytes("/in/a", b"1\n2\n", parents=True)
+    big = os.urandom(300_000)
+    first = client.run(["cat"], stdin=client.open("/in/a"))
+    first.wait()
+    for stdin, expected in (
+        (b"x", b"x"),
+        ("/in/a", b"1\n2\n"),
+        (client.open("/in/a"), b"1\n2\n"),
+        (first.stdout, b"1\n2\n"),
+        (io.BytesIO(b"y" * 10), b"y" * 10),
+        (io.BytesIO(big), big),
+    ):
+        assert client.run(["cat"], stdin=stdin).stdout.read() == expected
+    until(lambda: not client.fs.ls("/.perseus/stdin"), "streams of stdin are removed")
+
+
+def test_more_output_than_the_buffer_holds(client: perseus.Cluster) -> None:
+    task = client.run(["head", "-c", str(12 << 20), "/dev/zero"])
+    assert task.wait() == 0
+    assert task.stdout.read() == bytes(12 << 20)
+
+
+def test_many_tasks_of_one_job(client: perseus.Cluster) -> None:
+    job = client.submit(["sh", "-c", "echo $PERSEUS_TASK_INDEX"], count=5)
+    assert job.wait(60).task_counts == {"finished": 5}
+    outputs = [task.stdout.read() for task in job.tasks()]
+    assert outputs == [b"%d\n" % number for number in range(5)]
+
+
+def test_a_run_ends_with_its_cluster_unless_detached(lab: Cluster, client: perseus.Cluster) -> None:
+    other = perseus.connect(lab.context)
+    bound = other.run(["sleep", "600"]).job_id
+    free = other.run(["sleep", "600"], detach=True).job_id
+    other.close()
+    assert client.job(bound).wait(60).state == "cancelled"
+    assert not client.job(free).info().has_ended
+    client.job(free).kill("KILL")
+
+
+def test_files(client: perseus.Cluster) -> None:
+    client.fs.mkdir("/f")
+    with client.open("/f/new", "w") as file:
+        file.write(b"one\n")
+    with client.open("/f/new", "a") as file:
+        file.write(b"two\n")
+    with pytest.raises(AlreadyExistsError), client.open("/f/new", "x") as file:
+        file.write(b"never")
+    assert io.TextIOWrapper(io.BufferedReader(client.open("/f/new"))).readlines() == [
+        "one\n",
+        "two\n",
+    ]
+    file = client.open("/f/new")
+    file.seek(4)
+    assert file.read() == b"two\n"
+    with pytest.raises(NotFoundError):
+        client.open("/f/none")
+
+
+def test_a_big_file_and_one_given_up(client: perseus.Cluster) -> None:
+    content = os.urandom(1 << 20) * 9
+    client.fs.mkdir("/big", parents=True)
+    with client.open("/big/a", "w") as file:
+        for start in range(0, len(content), 700_000):
+            file.write(content[start : start + 700_000])
+    assert client.fs.read_bytes("/big/a") == content
+    with pytest.raises(ZeroDivisionError), client.open("/big/b", "w") as file:
+        file.write(content)
+        raise ZeroDivisionError
+    assert not client.fs.exists("/big/b")
+
+
+def test_asyncio(lab: Cluster) -> None:
+    async def session() -> tuple[list[bytes], int, bytes]:
+        async with await perseus.aio.connect(str(lab.context)) as other:
+            tasks = await asyncio.gather(*(other.run(["seq", "3"]) for _ in range(4)))
+            lines = [line async for line in tasks[0].stdout]
+            codes = await asyncio.gather(*(task.wait() for task in tasks))
+            await other.fs.write_bytes("/aio", b"abc")
+            content = b"".join([piece async for piece in other.fs.cat("/aio")])
+            return lines, sum(codes), content
+
+    assert asyncio.run(session()) == ([b"1\n", b"2\n", b"3\n"], 0, b"abc")
+
+
+def test_latency_of_submit_to_result(client: perseus.Cluster) -> None:
+    times = []
+    for _ in range(40):
+        began = time.perf_counter()
+        assert client.run(["true"]).wait() == 0
+        times.append(1000 * (time.perf_counter() - began))
+    print(f"submit to result: median {statistics.median(times):.1f} ms, least {min(times):.1f} ms")
+    assert min(times) < 200
