@@ -71,12 +71,12 @@ def as_tuples(store: ChunkStore) -> set[tuple[int, int, int, bool]]:
 
 def test_a_scan_finds_what_was_there(stores: Stores) -> None:
     for chunk in range(50):
-        fill(stores.store, chunk << 8, b"x" * chunk, seal=chunk % 2 == 0)
+        fill(stores.store, chunk << 8, b"x" * (chunk + 1), seal=chunk % 2 == 0)
     before = as_tuples(stores.store)
     assert len(before) == 50
     assert as_tuples(stores.again()) == before
     with stores.store.use(7 << 8) as file:
-        assert file.read(0, 100) == b"x" * 7
+        assert file.read(0, 100) == b"x" * 8
 
 
 def test_one_process_at_a_time(stores: Stores) -> None:
@@ -116,6 +116,14 @@ def test_a_chunk_has_one_writer_and_forgets_what_it_did_not_sync(stores: Stores)
         pass
     with pytest.raises(NotFoundError), store.write(2, 1, 5):
         pass
+
+
+def test_a_replica_without_a_byte_goes_with_its_writer(stores: Stores) -> None:
+    with stores.store.write(1, 1, 0) as file:
+        file.append(0, (b"abc",), crc32c(b"abc"))
+    assert stores.store.reports() == []
+    assert not stores.data_file(1).exists()
+    fill(stores.store, 1, b"abc")
 
 
 def test_a_probe_of_a_newer_version_ends_the_writing(stores: Stores) -> None:

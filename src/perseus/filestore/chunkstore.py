@@ -170,7 +170,8 @@ class ChunkStore:
     def write(self, chunk: int, version: int, offset_bytes: int) -> Iterator[ChunkFile]:
         """The replica for its one writer, made when ``offset_bytes`` is 0 and it is not there.
 
-        What is not synced when the block ends is forgotten. ConflictError: another
+        What is not synced when the block ends is forgotten, and a replica without any byte
+        goes. ConflictError: another
         writer has it, it is sealed, of another version or does not end there.
         """
         if offset_bytes == 0:
@@ -188,6 +189,9 @@ class ChunkStore:
                 if not file.sealed:
                     file.rollback()
                 file.writing = False
+                if not file.sealed and file.synced_bytes == 0:
+                    # Nothing in it was ever acknowledged.
+                    self._drop(chunk)
 
     @contextmanager
     def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:
