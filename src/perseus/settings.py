@@ -50,7 +50,8 @@ class Settings:
     replication_delay_s: float = 5.0
     # Seconds a certificate lasts; it is renewed when a third of this is left.
     certificate_s: float = 90 * 86400.0
-    # What local users other than the daemon's own may do over the Unix socket: none, viewer or user.
+    # What local users other than the daemon's own may do over the Unix socket:
+    # none, viewer or user.
     socket_role: str = "none"
     # Cores offered to tasks; 0 means all of the machine.
     cpu: float = 0.0
