@@ -83,6 +83,13 @@ def test_listing_is_newest_first_and_bounded() -> None:
     run(story())
 
 
+def test_a_listing_shows_the_beginning_of_long_arguments() -> None:
+    world = World(nodes=0)
+    world.submit(argv=["cat", "a" * 5_000, "b"])
+    listed = views.listed_message(world.jobs.job("job00000"))
+    assert listed.spec.argv == ["cat", "…"]
+
+
 def test_wait_is_woken_by_the_end() -> None:
     async def story() -> None:
         stage = Stage()

@@ -9,7 +9,8 @@ When an attempt is lost while its output is shown, the next attempt's output is
 shown from where the first one's ended, after comparing what comes before by
 checksum; when it differs, the stream says so.
 
-Of several tasks, all of the first is shown, then all of the second, and so on.
+Of several tasks, all of the first is shown, then all of the second, and so on;
+the states of those that take no longer than LIVE_DELAY_S are not told one by one.
 At most QUEUE_EVENTS pieces are held for a client that is slow.
 """
 
@@ -195,7 +196,7 @@ class Follower:
         """Until the task has ended, or has run for a moment."""
         with self._watches.watch(self._job.job_id) as watch:
             while True:
-                for event in self._news(index):
+                for event in self._news(index, states=self._job.record.count == 1):
                     yield event
                 state = self._job.task(index).state
                 if state in ENDED_STATES or not self._wanted.follow:
@@ -205,7 +206,7 @@ class Follower:
                 elif not await watch.changed(LIVE_DELAY_S):
                     return
 
-    def _news(self, index: int) -> list[jobs_pb2.FollowEvent]:
+    def _news(self, index: int, states: bool = True) -> list[jobs_pb2.FollowEvent]:
         """What is to be told of the task since the last time."""
         events = []
         task = self._job.task(index)
@@ -215,7 +216,7 @@ class Follower:
                 self._told_entries.add(entry)
                 events.append(self._message(index, _sentence(entry)))
         now = (task.state, task.node, task.attempt)
-        if now != self._told:
+        if states and now != self._told:
             self._told = now
             events.append(
                 jobs_pb2.FollowEvent(

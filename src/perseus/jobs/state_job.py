@@ -70,13 +70,16 @@ class Job:
 
     @property
     def spec(self) -> jobs_pb2.TaskSpec:
-        """What its tasks are; never to be changed."""
-        if self._spec is None:
-            self._spec = jobs_pb2.TaskSpec.FromString(self.record.spec)
-        return self._spec
+        """What its tasks are; never to be changed. Kept parsed while the job is active."""
+        if self._spec is not None:
+            return self._spec
+        spec = jobs_pb2.TaskSpec.FromString(self.record.spec)
+        if self.active:
+            self._spec = spec
+        return spec
 
     def forget_spec(self) -> None:
-        """Drops the parsed spec of a job that has ended; it is parsed again when asked for."""
+        """Drops the parsed spec of a job that has ended."""
         self._spec = None
 
     # Sums.

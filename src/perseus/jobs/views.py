@@ -5,6 +5,8 @@ from perseus.jobs.state_job import Job, folder_of
 from perseus.proto.v1 import jobs_pb2
 
 TASKS_MAXIMUM = 1_000
+# Characters of a job's arguments that a listing shows.
+LISTED_ARGV_MAXIMUM = 1_000
 
 
 def job_message(job: Job, first_task: int = 0) -> jobs_pb2.Job:
@@ -17,11 +19,19 @@ def job_message(job: Job, first_task: int = 0) -> jobs_pb2.Job:
 
 
 def listed_message(job: Job) -> jobs_pb2.Job:
-    """The job for a listing: without its stdin, environment and tasks."""
+    """The job for a listing: without its inputs, environment and tasks, with the beginning
+    of its arguments."""
     message = _summary(job)
     message.spec.CopyFrom(job.spec)
-    message.spec.ClearField("stdin_inline")
-    message.spec.ClearField("environment")
+    for name in ("stdin_inline", "environment", "files", "argv"):
+        message.spec.ClearField(name)
+    room = LISTED_ARGV_MAXIMUM
+    for word in job.spec.argv:
+        if len(word) > room:
+            message.spec.argv.append("…")
+            break
+        message.spec.argv.append(word)
+        room -= len(word)
     return message
 
 
