@@ -21,6 +21,7 @@ FAST_MODULES = (
     "perseus.cli.runspec",
     "perseus.cli.foreground",
     "perseus.cli.stdin",
+    "perseus.cli.lightfeed",
     "perseus.client.context",
     "perseus.rpc.http_client",
 )

@@ -9,13 +9,18 @@ import os
 from select import POLLERR, POLLHUP, POLLIN, poll
 from stat import S_ISCHR, S_ISFIFO, S_ISREG, S_ISSOCK
 
-from perseus.client.spec import STDIN_INLINE_MAXIMUM_BYTES, set_inline_stdin
+from perseus.client.spec import (
+    BULK_MINIMUM_BYTES,
+    STDIN_INLINE_MAXIMUM_BYTES,
+    set_inline_stdin,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from perseus.cli.foreground import Foreground
+    from perseus.cli.lightfeed import LightFeed
     from perseus.client.context import Context
     from perseus.client.feed import Feed
 
@@ -35,16 +40,32 @@ class Stdin:
         self.size_bytes = size_bytes
 
 
-def give(context: "Context", request: "dict[str, Any]", foreground: "Foreground") -> "Feed | None":
+def give(
+    context: "Context", request: "dict[str, Any]", foreground: "Foreground"
+) -> "Feed | LightFeed | None":
     """Puts our stdin into a SubmitRequest; a feed when it is sent beside it."""
     taken = take()
     if taken.is_stream:
-        from perseus.cli.streaming import begin
-
-        return begin(context, taken, request, foreground)
+        feed = _feed(context, taken, foreground)
+        request["spec"]["stdin_path"] = feed.begin(request["request_id"])
+        return feed
     if taken.content:
         set_inline_stdin(request, taken.content)
     return None
+
+
+def _feed(context: "Context", taken: Stdin, foreground: "Foreground") -> "Feed | LightFeed":
+    """Much goes straight to the chunkservers where it can, the rest through the daemon."""
+    # A pipe that filled the inline limit at once is likely to bring much more.
+    is_big = taken.size_bytes >= BULK_MINIMUM_BYTES
+    is_big = is_big or (taken.size_bytes < 0 and len(taken.content) > STDIN_INLINE_MAXIMUM_BYTES)
+    if context.socket and not (is_big and context.has_certificate):
+        from perseus.cli.lightfeed import LightFeed
+
+        return LightFeed(context.socket, taken.content, foreground)
+    from perseus.cli.streaming import make_feed
+
+    return make_feed(context, taken, foreground, is_big)
 
 
 def take(descriptor: int = 0) -> Stdin:

@@ -25,7 +25,7 @@ from perseus.client import context as contexts
 from perseus.client import spec
 from perseus.client.context import Context
 from perseus.client.feed import Feed as InputFeed
-from perseus.client.files import BULK_MINIMUM_BYTES, File, Files, check_path
+from perseus.client.files import File, Files, check_path
 from perseus.client.jobs import Job, Task
 from perseus.client.messages import (
     ClusterInfo,
@@ -339,10 +339,10 @@ def _pieces(first: bytes, source: BinaryIO) -> Iterator[bytes]:
 
 def _is_big(source: BinaryIO) -> bool:
     try:
-        return os.fstat(source.fileno()).st_size >= BULK_MINIMUM_BYTES
+        return os.fstat(source.fileno()).st_size >= spec.BULK_MINIMUM_BYTES
     except (OSError, AttributeError, io.UnsupportedOperation):
         return getattr(source, "getbuffer", None) is not None and _buffer_is_big(source)
 
 
 def _buffer_is_big(source: Any) -> bool:
-    return bool(source.getbuffer().nbytes >= BULK_MINIMUM_BYTES)
+    return bool(source.getbuffer().nbytes >= spec.BULK_MINIMUM_BYTES)

@@ -81,7 +81,7 @@ class Feed:
         self._stopped.set()
         if self._thread is not None and self._thread.is_alive():
             # It may wait for a terminal for ever; then it ends with the process.
-            self._thread.join(END_TIMEOUT_S if self._bulk else 0.05)
+            self._thread.join(END_TIMEOUT_S if self._bulk else 0.0)
         # At worst it is left behind under /.perseus/stdin; nothing of the task depends on it.
         with contextlib.suppress(PerseusError):
             self._files.rm(self.path)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from perseus.client import bulk as bulk_bytes
 from perseus.client.messages import DiskUsage, FileInfo, decode
+from perseus.client.spec import BULK_MINIMUM_BYTES
 from perseus.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from perseus.client.transport import Transport
 
-# From this size on the way straight to the chunkservers is worth its start.
-BULK_MINIMUM_BYTES = 4 << 20
 # A piece of a file on its way through the daemon.
 PIECE_BYTES = 256 << 10
 COPY_BYTES = 1 << 20

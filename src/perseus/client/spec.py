@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ARGV_MAXIMUM_BYTES = 1 << 20
 STDIN_INLINE_MAXIMUM_BYTES = 64 << 10
+# From this size on the way straight to the chunkservers is worth its start.
+BULK_MINIMUM_BYTES = 4 << 20
 # Where the stdin of tasks lies that is too long to ride in the request.
 STDIN_FOLDER = "/.perseus/stdin"
 
