@@ -6,13 +6,16 @@ value are left out, all as proto3 JSON has it. A field that is not known is an
 error, for a mistyped name must not be dropped in silence.
 """
 
-import json
 from typing import Any
 
+import msgspec
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from perseus.errors import InvalidError
+
+# Several times as fast as ``json`` with the long base64 strings of output.
+_encoder = msgspec.json.Encoder()
 
 
 def parse(text: bytes, kind: type[Message]) -> Message:
@@ -36,4 +39,4 @@ def emit(message: Message) -> bytes:
 
 def dump(value: Any) -> bytes:
     """A JSON value as one line."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encoder.encode(value)
