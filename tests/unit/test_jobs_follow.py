@@ -271,6 +271,27 @@ def test_a_node_that_does_not_answer_is_no_error() -> None:
     run(story())
 
 
+def test_other_tasks_that_change_are_no_reason_to_dial_again() -> None:
+    async def story() -> None:
+        stage = Stage(cores=60)
+        job_id = await stage.submit(count=50)
+        await stage.running(f"{job_id}.0.1")
+        stage.texts.text(f"{job_id}.0.1").write(b"all of it")
+        stage.texts.text(f"{job_id}.0.1").end()
+        stage.texts.text(f"{job_id}.0.1", True).end()
+        viewer = stage.follow(job_id)
+        await viewer.until(lambda v: v.stdout == b"all of it")
+        for index in range(1, 50):
+            await stage.end(f"{job_id}.{index}.1")
+            await asyncio.sleep(0)
+        assert len(stage.texts.dialled) == 2
+        await stage.end(f"{job_id}.0.1")
+        await viewer.rest()
+        assert viewer.stdout == b"all of it"
+
+    run(story())
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 2**32))
 def test_whatever_is_lost_a_repeatable_output_is_shown_once(seed: int) -> None:

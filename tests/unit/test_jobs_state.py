@@ -428,6 +428,17 @@ def test_retention_by_age_and_by_number() -> None:
     assert not world.jobs.jobs() and not [k for k in world.table if k.startswith(b"task/")]
 
 
+def test_what_ended_first_goes_first_also_after_a_restart() -> None:
+    world = World(nodes=1, cores=8, settings=Settings(keep_jobs=1))
+    world.submit("job00000")
+    world.submit("job00001")
+    for job_id in ("job00001", "job00000"):
+        world.report(world.toys["id-0"], ended_event(f"{job_id}.0.1"))
+    world.restart_master()
+    world.pass_time(0.5)
+    assert list(world.jobs.jobs()) == ["job00000"]
+
+
 def test_a_node_that_does_not_end_what_is_over_time_is_given_up_on() -> None:
     world = World(nodes=1)
     world.submit(time_limit_s=5.0)

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from perseus.errors import PerseusError
 from perseus.jobs import records
-from perseus.jobs.follow_watch import Watches
+from perseus.jobs.follow_watch import Watch, Watches
 from perseus.jobs.records import ENDED_STATES, FINISHED, RUNNING, Entry, TaskRecord
 from perseus.jobs.state_job import Job, folder_of
 from perseus.jobs.views import ending_message, job_ending
@@ -350,8 +350,8 @@ class Follower:
                 if task.state == RUNNING:
                     attempt = task.attempt
                     await self._while_it_runs(index, attempt, self._copy(index, shown, queue))
-                    if self._runs(index, attempt) and self._wanted.follow:
-                        await watch.changed(LIVE_RETRY_S)
+                    if self._wanted.follow:
+                        await self._until_over(index, attempt, watch)
                 elif self._wanted.follow:
                     await watch.changed()
                 if not self._wanted.follow:
@@ -360,6 +360,14 @@ class Follower:
     def _runs(self, index: int, attempt: int) -> bool:
         task = self._job.task(index)
         return task.state == RUNNING and task.attempt == attempt
+
+    async def _until_over(self, index: int, attempt: int, watch: Watch) -> None:
+        """Until the attempt is over, or it is time to ask its node again: other tasks of the
+        job that change are no reason to."""
+        loop = asyncio.get_running_loop()
+        ends_s = loop.time() + LIVE_RETRY_S
+        while self._runs(index, attempt) and (left_s := ends_s - loop.time()) > 0:
+            await watch.changed(left_s)
 
     async def _while_it_runs(
         self, index: int, attempt: int, copy: Coroutine[Any, Any, None]

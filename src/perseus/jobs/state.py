@@ -138,9 +138,11 @@ class Jobs:
             held = [task for task in job.tasks if task.state in (LEASED, RUNNING)]
             self._leases.restore(job, held)
             self._queue.put(job)
-            if not job.active:
-                self._count_active(job, -1)
-                self._retention.ended(job)
+        ended = [job for job in self._jobs.values() if not job.active]
+        for job in sorted(ended, key=lambda job: job.ended_at_s):
+            job.forget_spec()
+            self._count_active(job, -1)
+            self._retention.ended(job)
         self._deadlines.resume(self._jobs)
 
     def step(self, at: Instant, event: Event) -> Step:
