@@ -1,12 +1,14 @@
 """Certificates that are renewed, and strangers: on a real cluster."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness import FAST_LEASE, Cluster, cluster, until
 
+from perseus.client import store
 from perseus.identity.files import Identity
 
 
@@ -51,3 +53,27 @@ def test_a_stranger_gets_an_alert_from_every_port(short: Cluster, tmp_path: Path
                 capture_output=True,
             )
             assert b"HTTP" not in plain.stdout and b"erseus" not in plain.stdout, address
+
+
+def test_a_users_certificate_is_renewed_by_use(short: Cluster, tmp_path: Path) -> None:
+    from perseus.client import context as contexts
+    from perseus.identity import roles
+    from perseus.identity.authority import Authority
+    from perseus.identity.files import new_key_and_request
+    from perseus.identity.subject import Subject, validity_of
+
+    authority = Authority.load(short.folder / "node-1" / "identity")
+    key_pem, request_pem = new_key_and_request("ada")
+    # Made so long ago that less than a third is left.
+    subject = Subject("user", "ada", roles.USER)
+    old = authority.sign(request_pem, subject, 1000.0, time.time() - 900.0)
+    owner = contexts.load(str(short.context))
+    path = str(tmp_path / "ada.json")
+    context = contexts.Context(
+        "ada", owner.cluster_id, owner.address, "", owner.ca_pem, old.decode(), key_pem.decode()
+    )
+    store.save(context, path)
+    assert short.perseus("run", "--", "echo", "on", PERSEUS_CONTEXT=path).ok().text == "on\n"
+    kept = contexts.load(path).certificate_pem.encode()
+    assert validity_of(kept)[1] > validity_of(old)[1] + 86400
+    assert short.perseus("run", "--", "echo", "still", PERSEUS_CONTEXT=path).ok().text == "still\n"

@@ -75,9 +75,7 @@ def _start_node(
     data = folder / name
     if not config.exists(data):
         token, address = setup.create_token(folder / "node-1")
-        setup.join(
-            address, token, data, "127.0.0.1:0", name, settings=settings, labels=labels
-        )
+        setup.join(address, token, data, "127.0.0.1:0", name, settings=settings, labels=labels)
     lifecycle.start(data)
 
 

@@ -104,14 +104,21 @@ class Transport:
         return bool(self.context.address and self.context.has_certificate)
 
     def _connect_tls(self) -> Connection:
+        from perseus.client.renewal import renew_if_due
         from perseus.identity.subject import server_name
         from perseus.rpc.tls_client import TlsConnection
 
         context = self.context
+        name = server_name(context.cluster_id, "node")
+
+        def connect() -> Connection:
+            return TlsConnection(context.address, self._tls, name, CONNECT_TIMEOUT_S)
+
         if self._tls is None:
             self._tls = _ssl_context(context)
-        name = server_name(context.cluster_id, "node")
-        return TlsConnection(context.address, self._tls, name, CONNECT_TIMEOUT_S)
+            if renew_if_due(context, connect):
+                self._tls = _ssl_context(context)
+        return connect()
 
 
 class Stream:
