@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from perseus.filestore.events import CommitOutputs, DiscardOutputs, RemoveFolder
 from perseus.ids import parse_attempt
 from perseus.jobs import records
@@ -350,9 +352,9 @@ class World:
         return {
             job.job_id: (
                 job.record,
-                job.tasks,
+                [_as_kept(task) for task in job.tasks],
                 sorted(job.again),
-                job.counts,
+                _as_kept_counts(job.counts),
                 job.waiting,
                 job.active,
                 job.first_unwell(),
@@ -368,6 +370,23 @@ class World:
         other.start_master()
         assert other.durable() == self.durable()
         assert list(other.jobs.jobs()) == list(self.jobs.jobs())
+
+
+def _as_kept(task: records.TaskRecord) -> records.TaskRecord:
+    """The record without what agents tell anew: that it runs, and since when."""
+    if task.state not in (records.LEASED, records.RUNNING):
+        return task
+    kept = msgspec.structs.replace(task, state=records.LEASED, started_at_s=0.0)
+    told = (records.CAUSE_RUNNING, task.attempt)
+    kept.history = [entry for entry in task.history if (entry.cause, entry.attempt) != told]
+    return kept
+
+
+def _as_kept_counts(counts: list[int]) -> list[int]:
+    kept = list(counts)
+    kept[records.LEASED] += kept[records.RUNNING]
+    kept[records.RUNNING] = 0
+    return kept
 
 
 def act(world: World, chance: random.Random) -> None:

@@ -244,6 +244,37 @@ def test_a_node_that_comes_back_without_an_attempt() -> None:
     assert list(toy.attempts) == ["job00000.0.3"]
 
 
+def test_after_a_restart_a_lease_may_have_run_and_its_loss_counts() -> None:
+    world = World(nodes=1)
+    world.submit(retries=2)
+    toy = world.toys["id-0"]
+    for losses in (1, 2):
+        toy.start_some()
+        world.send(toy)
+        toy.attempts.clear()
+        world.restart_master()
+        world.connect(toy)
+        assert world.task().losses == losses
+    world.restart_master()
+    toy.attempts.clear()
+    world.connect(toy)
+    assert world.state() == LOST
+
+
+def test_that_an_attempt_runs_is_not_written_and_told_again() -> None:
+    world = World(nodes=1)
+    world.submit()
+    toy = world.toys["id-0"]
+    toy.start_some()
+    assert not world.do(_reported(world, *toy.outbox)).writes
+    assert world.state() == RUNNING
+    world.restart_master()
+    assert world.state() == LEASED
+    world.connect(toy)
+    world.send(toy)
+    assert world.state() == RUNNING and world.task().attempt == 1
+
+
 def test_a_node_that_comes_back_with_its_attempts_keeps_them() -> None:
     world = World(nodes=1)
     world.submit()
@@ -443,9 +474,10 @@ def test_a_node_that_does_not_end_what_is_over_time_is_given_up_on() -> None:
     world = World(nodes=1)
     world.submit(time_limit_s=5.0)
     toy = world.toys["id-0"]
-    world.report(toy, running_event(ONE))
+    toy.start_some()
     world.restart_master()
     world.connect(toy)
+    world.send(toy)
     limit_s = 5.0 + 5.0 + state_ends.BACKSTOP_S
     for _ in range(int(limit_s) + 2):
         world.now_s += 1.0

@@ -8,6 +8,7 @@ Invariants:
 - An attempt is lost only when its node is (by lease), or says that it has none.
 - A task that was cancelled is not leased again, unless somebody retries it.
 - Leases are given in the same transaction as the event that made room for them.
+- That an attempt runs is known in memory alone: agents tell it on each new stream.
 
 It assumes a Tick about ten times a second, that ``nodes`` and ``locality`` step in
 the same transaction before it, and that a Direct to a node without a session is
@@ -72,6 +73,8 @@ class Jobs:
         self._queue = Queue(locality.bytes_by_node)
         self._leases = Leases(nodes, self._jobs)
         self._retention = Retention(settings)
+        # Records of tasks that were leased when the master started: they may have run.
+        self._unsure: set[int] = set()
         # The latest session of each node, as far as heard of.
         self._sessions: dict[str, int] = {}
         self._sequence = 0
@@ -137,6 +140,7 @@ class Jobs:
             job.adopt(tasks.get(job.job_id, []))
             held = [task for task in job.tasks if task.state in (LEASED, RUNNING)]
             self._leases.restore(job, held)
+            self._unsure.update(id(task) for task in held)
             self._queue.put(job)
         ended = [job for job in self._jobs.values() if not job.active]
         for job in sorted(ended, key=lambda job: job.ended_at_s):
@@ -285,7 +289,7 @@ class Jobs:
                 acknowledged[report.attempt] = None
                 self._ended(at, event.node_id, attempt, report)
             else:
-                self._running(at, event.node_id, attempt)
+                self._running(at, event.node_id, attempt, report.running.at_s)
         if acknowledged:
             self._change.effects.append(AcknowledgeAttempts(event.node_id, tuple(acknowledged)))
 
@@ -296,7 +300,7 @@ class Jobs:
             return None
         return self._jobs[attempt.job_id], task
 
-    def _running(self, at: Instant, node_id: str, attempt: AttemptId) -> None:
+    def _running(self, at: Instant, node_id: str, attempt: AttemptId, told_at_s: float) -> None:
         held = self._held(node_id, attempt)
         if held is None:
             if not self._committed(node_id, attempt):
@@ -305,8 +309,13 @@ class Jobs:
         job, task = held
         if task.state != LEASED:
             return
-        task.started_at_s = at.time_s
-        self._move(at, job, task, RUNNING, records.CAUSE_RUNNING, task.node)
+        # By the agent's clock, as far as that can be.
+        task.started_at_s = min(at.time_s, max(task.leased_at_s, told_at_s))
+        job.move(task, RUNNING)
+        task.note(Entry(at.time_s, records.CAUSE_RUNNING, task.attempt, task.node))
+        # Not written: the agent tells it again on each new stream, and a commit for it
+        # would stand before the one of the end.
+        self._change.touched(job)
         self._deadlines.add(at, job, task)
 
     def _ended(
@@ -318,8 +327,7 @@ class Jobs:
                 self._change.effects.append(DiscardOutputs(report.attempt))
             return
         job, task = held
-        self._leases.release(job, task)
-        self._replan = True
+        self._release(job, task)
         ended = report.ended
         outcome = state_ends.outcome(task, job, ended)
         state_ends.take_usage(at, task, ended)
@@ -351,7 +359,7 @@ class Jobs:
         for (job_id, _), task in list(self._leases.of_node(event.node_id).items()):
             job = self._jobs[job_id]
             if f"{job_id}.{task.index}.{task.attempt}" not in listed:
-                counts = task.state == RUNNING
+                counts = task.state == RUNNING or id(task) in self._unsure
                 self._lose(at, job, task, "the node came back without it", counts)
             elif task.cancelling:
                 directive = _stop_directive(job, task, task.cancelling, cancels=True)
@@ -393,8 +401,7 @@ class Jobs:
 
     def _lose(self, at: Instant, job: Job, task: TaskRecord, reason: str, counts: bool) -> None:
         """The attempt is lost; without ``counts`` it never ran, and no retry is used up."""
-        self._leases.release(job, task)
-        self._replan = True
+        self._release(job, task)
         self._change.effects.append(DiscardOutputs(f"{job.job_id}.{task.index}.{task.attempt}"))
         outcome = state_ends.lost(task, job, reason, counts)
         task.note(Entry(at.time_s, outcome.cause, task.attempt, task.node, outcome.detail))
@@ -409,7 +416,7 @@ class Jobs:
 
     def _give_up(self, at: Instant, job: Job, task: TaskRecord) -> None:
         """The node did not end the attempt in time: the task is over without it."""
-        self._leases.release(job, task)
+        self._release(job, task)
         attempt = f"{job.job_id}.{task.index}.{task.attempt}"
         self._discard(task.node_id, attempt)
         self._change.effects.append(DiscardOutputs(attempt))
@@ -417,6 +424,10 @@ class Jobs:
         task.ending = state_ends.overdue(task)
         self._move(at, job, task, records.FAILED, records.CAUSE_GIVEN_UP, task.node)
         self._settle(at, job)
+
+    def _release(self, job: Job, task: TaskRecord) -> None:
+        self._leases.release(job, task)
+        self._unsure.discard(id(task))
         self._replan = True
 
     def _wait_again(self, job: Job, task: TaskRecord) -> None:
