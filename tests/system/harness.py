@@ -70,7 +70,11 @@ class Cluster:
         self.environment = environment(self.home, self.context)
 
     def perseus(
-        self, *arguments: str, stdin: bytes = b"", timeout_s: float = LIMIT_S, **extra: str
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        timeout_s: float = LIMIT_S,
+        extra: dict[str, str] | None = None,
     ) -> Result:
         """Runs the command line to its end."""
         done = subprocess.run(
@@ -78,13 +82,17 @@ class Cluster:
             input=stdin,
             capture_output=True,
             timeout=timeout_s,
-            env={**self.environment, **extra},
+            env={**self.environment, **(extra or {})},
         )
         return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
     def start(self, *arguments: str, **popen: Any) -> subprocess.Popen[bytes]:
         """Starts the command line and leaves it running."""
-        given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         return subprocess.Popen(
             [sys.executable, "-m", "perseus", *arguments],
             env=self.environment,

@@ -90,20 +90,24 @@ class NetworkCluster:
         inside = ["ip", "netns", "exec", self.namespace(host)]
         return [*inside, sys.executable, "-m", "perseus", *arguments]
 
-    def perseus(self, host: int, *arguments: str, stdin: bytes = b"", **extra: str) -> Result:
+    def perseus(
+        self, host: int, *arguments: str, stdin: bytes = b"", extra: dict[str, str] | None = None
+    ) -> Result:
         """The command line on a host, to its end."""
         done = subprocess.run(
             self.command(host, *arguments),
             input=stdin,
             capture_output=True,
             timeout=LIMIT_S,
-            env={**self.environment, **extra},
+            env={**self.environment, **(extra or {})},
         )
         return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
     def on(self, host: int, *arguments: str, stdin: bytes = b"") -> Result:
         """The command line on a host with the owner's context."""
-        return self.perseus(host, *arguments, stdin=stdin, PERSEUS_CONTEXT=str(self.context))
+        return self.perseus(
+            host, *arguments, stdin=stdin, extra={"PERSEUS_CONTEXT": str(self.context)}
+        )
 
     def popen(self, host: int, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -70,7 +70,7 @@ def test_unknown_and_ambiguous_ids(one: Cluster) -> None:
     done = one.perseus("logs", "zzzzzzzz")
     assert done.code == 125 and "zzzzzzzz" in done.stderr
     jobs = [one.perseus("submit", "--", "true").ok().text.strip() for _ in range(40)]
-    first = {}
+    first: dict[str, str] = {}
     prefix = next(j[0] for j in jobs if first.setdefault(j[0], j) != j)
     done = one.perseus("wait", prefix)
     assert done.code == 125 and "is the beginning of" in done.stderr
@@ -81,14 +81,14 @@ def test_used_wrong_and_expired_tokens(one: Cluster, tmp_path: Path) -> None:
     address = one.perseus("--json", "nodes").ok().json()[0]["address"]
     token = one.perseus("token", "create", "--role", "user").ok().text.split()[-1]
     home = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
-    one.perseus("login", address, "--token", token, **home).ok()
-    done = one.perseus("login", address, "--token", token, **home)
+    one.perseus("login", address, "--token", token, extra=home).ok()
+    done = one.perseus("login", address, "--token", token, extra=home)
     assert done.code == 125 and "token" in done.stderr
     token = one.perseus("token", "create", "--role", "user").ok().text.split()[-1]
     wrong = token[:-1] + ("a" if token[-1] != "a" else "b")
-    done = one.perseus("login", address, "--token", wrong, **home)
+    done = one.perseus("login", address, "--token", wrong, extra=home)
     assert done.code == 125 and "certificate authority" in done.stderr
-    done = one.perseus("login", address, "--token", "nonsense", **home)
+    done = one.perseus("login", address, "--token", "nonsense", extra=home)
     assert done.code in (2, 125) and "token" in done.stderr
 
 
@@ -118,7 +118,7 @@ def test_no_daemon(tmp_path: Path, one: Cluster) -> None:
         '{"name": "gone", "cluster_id": "x", "address": "127.0.0.1:1", "socket": "/nonexistent"}'
     )
     gone.chmod(0o600)
-    done = one.perseus("nodes", PERSEUS_CONTEXT=str(gone))
+    done = one.perseus("nodes", extra={"PERSEUS_CONTEXT": str(gone)})
     assert done.code == 125 and "daemon" in done.stderr
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,11 +64,15 @@ def test_a_disk_fills_up_in_the_middle_of_writes(small: Cluster) -> None:
         assert writer.returncode == 0, err
     for number in range(3):
         assert small.perseus("fs", "cat", f"/f{number}").ok().stdout == b"".join(parts)
-        until(lambda number=number: replicas(small, f"/f{number}") == 2, "two replicas")
+        until(partial(whole, small, f"/f{number}"), "two replicas")
     until(lambda: "node-3" in small.perseus("doctor").text, "doctor tells of the full disk")
     # A node without room gets no new chunk, and nothing fails for it.
     small.perseus("fs", "put", "-", "/after", stdin=b"".join(parts)).ok()
     assert replicas(small, "/after") == 2
+
+
+def whole(made: Cluster, path: str) -> bool:
+    return replicas(made, path) == 2
 
 
 def replicas(made: Cluster, path: str) -> int:

@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,15 @@ def expiry(made: Cluster, node: str) -> float:
     return Identity.load(made.folder / node / "identity").expires_at_s
 
 
+def renewed(made: Cluster, node: str, since_s: float) -> bool:
+    return expiry(made, node) > since_s + 1
+
+
 def test_certificates_are_renewed_and_everything_goes_on(short: Cluster) -> None:
     before = {node: expiry(short, node) for node in ("node-1", "node-2")}
     short.perseus("fs", "put", "-", "/before", stdin=b"x" * 100_000).ok()
     for node, ends_at_s in before.items():
-        until(
-            lambda node=node, ends_at_s=ends_at_s: expiry(short, node) > ends_at_s + 1,
-            f"the certificate of {node} is renewed",
-        )
+        until(partial(renewed, short, node, ends_at_s), f"the certificate of {node} is renewed")
     for node in before:
         done = short.perseus("run", "--node", node, "--stdin", "/before", "--", "wc", "-c")
         assert done.ok().text.strip() == "100000"
@@ -73,7 +75,13 @@ def test_a_users_certificate_is_renewed_by_use(short: Cluster, tmp_path: Path) -
         "ada", owner.cluster_id, owner.address, "", owner.ca_pem, old.decode(), key_pem.decode()
     )
     store.save(context, path)
-    assert short.perseus("run", "--", "echo", "on", PERSEUS_CONTEXT=path).ok().text == "on\n"
+    assert (
+        short.perseus("run", "--", "echo", "on", extra={"PERSEUS_CONTEXT": path}).ok().text
+        == "on\n"
+    )
     kept = contexts.load(path).certificate_pem.encode()
     assert validity_of(kept)[1] > validity_of(old)[1] + 86400
-    assert short.perseus("run", "--", "echo", "still", PERSEUS_CONTEXT=path).ok().text == "still\n"
+    assert (
+        short.perseus("run", "--", "echo", "still", extra={"PERSEUS_CONTEXT": path}).ok().text
+        == "still\n"
+    )

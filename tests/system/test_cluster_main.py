@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,10 @@ def test_a_thousand_tasks_of_one_job(three: Cluster) -> None:
     assert three.job(job)["task_counts"] == {"4": 1000}
 
 
+def gone(pid: str) -> bool:
+    return not os.path.exists(f"/proc/{pid}")
+
+
 def test_kill_reaches_the_whole_process_group(three: Cluster, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"sleep 600 & echo $! > {pids}; echo $$ >> {pids}; echo up; wait"
@@ -115,4 +120,4 @@ def test_kill_reaches_the_whole_process_group(three: Cluster, tmp_path: Path) ->
     assert three.perseus("wait", job).code == 128 + signal.SIGTERM
     follower.wait(60)
     for pid in pids.read_text().split():
-        until(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), f"process {pid} is gone")
+        until(partial(gone, pid), f"process {pid} is gone")

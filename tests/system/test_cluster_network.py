@@ -66,8 +66,8 @@ def test_a_client_on_a_laptop(hosts: NetworkCluster, tmp_path: Path) -> None:
     created = hosts.on(1, "token", "create", "--role", "user").ok().text.split()
     token = next(word for word in created if word.startswith("perseus1."))
     laptop = {"XDG_CONFIG_HOME": str(tmp_path / "laptop")}
-    hosts.perseus(3, "login", "10.77.0.1:7700", "--token", token, **laptop).ok()
-    done = hosts.perseus(3, "run", "--", "cat", stdin=b"x" * 300_000, **laptop)
+    hosts.perseus(3, "login", "10.77.0.1:7700", "--token", token, extra=laptop).ok()
+    done = hosts.perseus(3, "run", "--", "cat", stdin=b"x" * 300_000, extra=laptop)
     assert done.ok().stdout == b"x" * 300_000
-    done = hosts.perseus(3, "nodes", "drain", "n2", **laptop)
+    done = hosts.perseus(3, "nodes", "drain", "n2", extra=laptop)
     assert done.code == 125 and "role" in done.stderr
