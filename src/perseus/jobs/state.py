@@ -28,7 +28,6 @@ from perseus.jobs.records import (
     ENDED_STATES,
     FINISHED,
     LEASED,
-    PENDING,
     RUNNING,
     Entry,
     JobRecord,
@@ -519,6 +518,3 @@ def _stop_directive(job: Job, task: TaskRecord, signal: int, cancels: bool) -> a
         cancel=cancels,
     )
     return agent_pb2.Directive(stop=stop)
-
-
-__all__ = ["PENDING", "Jobs"]

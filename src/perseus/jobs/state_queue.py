@@ -20,9 +20,6 @@ class Queue:
         self._bytes_by_node = bytes_by_node
         self.turn = 1
 
-    def __len__(self) -> int:
-        return sum(len(line) for line in self._lines.values())
-
     def __bool__(self) -> bool:
         return bool(self._lines)
 
