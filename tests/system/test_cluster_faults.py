@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import LIMIT_S, Cluster, cluster, until
+from harness import FAST_LEASE, LIMIT_S, Cluster, cluster, until
 
 from perseus.cli import devcluster
 
@@ -20,6 +20,13 @@ from perseus.cli import devcluster
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[Cluster]:
     with cluster(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Cluster]:
+    """Leases that outlast a restart of the master, also on a machine that is busy."""
+    with cluster(tmp_path, settings={**FAST_LEASE, "lease_s": "45"}) as made:
         yield made
 
 
@@ -49,7 +56,8 @@ def test_the_node_is_killed_in_the_middle_of_a_task(three: Cluster, tmp_path: Pa
     assert "lost" in " ".join(three.perseus("why", job).ok().text.splitlines())
 
 
-def test_the_master_is_killed_with_tasks_running(three: Cluster, tmp_path: Path) -> None:
+def test_the_master_is_killed_with_tasks_running(patient: Cluster, tmp_path: Path) -> None:
+    three = patient
     gate, log = tmp_path / "gate", tmp_path / "log"
     job = (
         three.perseus("submit", "--node", "node-2", "--", "sh", "-c", gated(gate, log))

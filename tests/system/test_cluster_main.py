@@ -46,6 +46,21 @@ def test_binary_output_of_every_byte(three: Cluster) -> None:
     assert done.stdout == data
 
 
+def test_streamed_stdin_is_removed_but_kept_for_a_retry(three: Cluster) -> None:
+    data = b"line\n" * 100_000
+    assert three.perseus("run", "--", "head", "-n", "1", stdin=data).ok().stdout == b"line\n"
+    assert three.perseus("fs", "ls", "/.perseus/stdin").ok().stdout == b""
+    flag = three.folder / "flag"
+    script = f"cat; test -e {flag}"
+    assert three.perseus("run", "--", "sh", "-c", script, stdin=data).code == 1
+    flag.touch()
+    job = three.perseus("--json", "ps").ok().json()[0]["job_id"]
+    three.perseus("retry", job).ok()
+    assert three.perseus("wait", job).code == 0
+    assert three.perseus("logs", job).ok().stdout == data
+    assert three.perseus("fs", "ls", "/.perseus/stdin").ok().stdout == b""
+
+
 def test_output_is_kept_once_with_two_replicas(three: Cluster) -> None:
     job = three.perseus("submit", "--", "seq", "200000").ok().text.strip()
     three.perseus("wait", job).ok()

@@ -96,16 +96,19 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
     foreground = Foreground(send_signal)
     foreground.catch_signals()
     feed = None
+    is_over = False
     try:
         if not options.get("stdin"):
             from perseus.cli.stdin import give
 
             feed = give(context, request, foreground)
         connection = UnixConnection(context.socket)
-        return foreground.run(connection.stream("Jobs.Run", {"submit": request}), context)
+        code = foreground.run(connection.stream("Jobs.Run", {"submit": request}), context)
+        is_over = True
+        return code
     finally:
         if feed is not None:
-            feed.end()
+            feed.end(keep=is_over)
 
 
 def has_settings() -> bool:

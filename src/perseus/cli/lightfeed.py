@@ -62,9 +62,12 @@ class LightFeed:
         if self._failure is not None:
             raise self._failure
 
-    def end(self) -> None:
-        """The task has ended: removes the file. Raises nothing."""
+    def end(self, keep: bool = False) -> None:
+        """Stops writing. Unless the job is over, and the file thus the cluster's to keep
+        or remove, removes it. Raises nothing."""
         self._ended = True
+        if keep:
+            return
         try:  # noqa: SIM105 (contextlib would cost the fast path its import)
             self._control.call("Files.Remove", {"path": self._path}, timeout_s=5.0)
         except PerseusError:

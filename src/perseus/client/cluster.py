@@ -181,7 +181,7 @@ class Cluster:
             self._forget_ended()
             # The stdin of a detached task that goes on is still to be sent.
             if feed is not None and ended:
-                feed.end()
+                feed.end(keep=True)
 
         return over
 

@@ -76,12 +76,15 @@ class Feed:
         if self.failure is not None:
             raise self.failure
 
-    def end(self) -> None:
-        """The task has ended: stops writing and removes the file. Raises nothing."""
+    def end(self, keep: bool = False) -> None:
+        """Stops writing. Unless the job is over, and the file thus the cluster's to keep
+        (for a retry) or remove, removes it. Raises nothing."""
         self._stopped.set()
         if self._thread is not None and self._thread.is_alive():
             # It may wait for a terminal for ever; then it ends with the process.
             self._thread.join(END_TIMEOUT_S if self._bulk else 0.0)
+        if keep:
+            return
         # At worst it is left behind under /.perseus/stdin; nothing of the task depends on it.
         with contextlib.suppress(PerseusError):
             self._files.rm(self.path)

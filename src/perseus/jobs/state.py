@@ -454,6 +454,9 @@ class Jobs:
         if job.active or job.ended_at_s:
             return
         job.ended_at_s = at.time_s
+        if job.counts[FINISHED] == job.record.count:
+            # A job that did not finish well keeps its stdin for a retry.
+            self._change.stdin_done(job)
         job.forget_spec()
         self._count_active(job, -1)
         self._queue.remove(job)

@@ -7,6 +7,9 @@ from perseus.jobs.state_events import JobChanged
 from perseus.jobs.state_job import Job, folder_of
 from perseus.runtime.machine import Effect, Event, Step, Write
 
+# Where clients put what they stream to one job's stdin.
+STDIN_FOLDER = "/.perseus/stdin/"
+
 
 class Change:
     """Collects; ``step`` gives the writes and effects."""
@@ -41,7 +44,15 @@ class Change:
             Write(records.task_key(job.job_id, task.index), None) for task in job.tasks
         ]
         self.effects.append(RemoveFolder(folder_of(job.job_id)))
+        self.stdin_done(job)
         self._changed[job.job_id] = None
+
+    def stdin_done(self, job: Job) -> None:
+        """Nobody will read the job's stdin again: removes it where it was streamed for the
+        job alone. Any other file of the filestore is not the job's to remove."""
+        path = job.spec.stdin_path
+        if path.startswith(STDIN_FOLDER):
+            self.effects.append(RemoveFolder(path))
 
     def step(self, reply: object) -> Step:
         """The step of all that was collected."""

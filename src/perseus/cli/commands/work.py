@@ -20,17 +20,21 @@ def run(invocation: Invocation) -> int:
     foreground = _foreground(invocation)
     foreground.catch_signals()
     feed = None
+    is_over = False
     try:
         context = invocation.cluster.context
         if not request["spec"].get("stdin_path"):
             feed = give(context, request, foreground)
         stream = invocation.cluster.transport.stream("Jobs/Run", {"submit": request})
         if invocation.console.as_json:
-            return show_events(invocation, stream)
-        return foreground.run(iter(stream), context)
+            code = show_events(invocation, stream)
+        else:
+            code = foreground.run(iter(stream), context)
+        is_over = True
+        return code
     finally:
         if feed is not None:
-            feed.end()
+            feed.end(keep=is_over)
 
 
 def submit(invocation: Invocation) -> int:
