@@ -35,6 +35,9 @@ FORGOTTEN_MAXIMUM = 20_000
 KEEPING_MAXIMUM = 256
 # How long `close` waits for processes that the kernel does not let go.
 CLOSE_TIMEOUT_S = 10.0
+# While attempts wait here for cores there is no haste to tell of others' ends: those of
+# this long share a message, a step and a commit.
+_LINGER_S = 0.005
 _PATH = (
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     ":/run/wrappers/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin"
@@ -279,9 +282,14 @@ class Executor:
 
     def _post(self, event: agent_pb2.AttemptEvent) -> None:
         self._events.append(event)
-        if not self._posting:
-            self._posting = True
-            asyncio.get_running_loop().call_soon(self._flush)
+        if self._posting:
+            return
+        self._posting = True
+        loop = asyncio.get_running_loop()
+        if self._gate.waiting:
+            loop.call_later(_LINGER_S, self._flush)
+        else:
+            loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._posting = False
