@@ -411,7 +411,7 @@ def test_the_sweep_hits_left_overs_and_nothing_else(tmp_path: Path) -> None:
             os.kill(bench.spawner.pid, signal.SIGKILL)
             await until(lambda: bool(bench.deaths))
             # As if the bystander's pid had been a task's before.
-            append(tmp_path / "journal", f"{bystander.pid} 1\n{os.getpid()} 1\n77 torn")
+            append(tmp_path / "journal", f"{bystander.pid} 1 1\n{os.getpid()} 1 1\n77 torn")
             assert sorted(sweep(str(tmp_path))) == sorted(ours)
             await until(lambda: all(map(is_gone, ours)))
 

@@ -97,7 +97,7 @@ class Folders:
 
 
 def _is_as_made(folder: str) -> bool:
-    """Takes the outputs away; whether the rest is as ``make`` leaves it."""
+    """Takes away outputs that have content; whether the rest is as ``make`` leaves it."""
     names = set(os.listdir(folder))
     if not names.issubset((*_FILES, *_FOLDERS)):
         return False
@@ -106,13 +106,25 @@ def _is_as_made(folder: str) -> bool:
     if os.listdir(f"{folder}/work") or os.listdir(f"{folder}/tmp"):
         return False
     for name in names.intersection(_FILES):
-        os.unlink(f"{folder}/{name}")
+        if not _is_empty_output(f"{folder}/{name}"):
+            os.unlink(f"{folder}/{name}")
     return True
 
 
 def _is_own(folder: str) -> bool:
     status = os.lstat(folder)
     return status.st_mode == stat.S_IFDIR | 0o700 and status.st_uid == os.geteuid()
+
+
+def _is_empty_output(path: str) -> bool:
+    """Whether the next attempt may append to it as if it were new."""
+    status = os.lstat(path)
+    return (
+        status.st_mode == stat.S_IFREG | 0o600
+        and status.st_size == 0
+        and status.st_nlink == 1
+        and status.st_uid == os.geteuid()
+    )
 
 
 def _remove_all(folders: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
-from perseus.runtime.spawner_journal import MARK, Journal, marks_of
+from perseus.runtime.spawner_journal import MARK, Journal, Span, marks_of, ticks
 from perseus.runtime.spawner_wire import (
     Ended,
     Failed,
@@ -134,8 +134,8 @@ class SpawnerProcess:
         self._children = children
         self._journal = Journal(journal) if journal is not None else None
         self._wire: Wire[ToSpawner] = Wire(connection, list[ToSpawner])
-        # Live tasks: pid to start time (0 without a journal).
-        self._tasks: dict[int, int] = {}
+        # Live tasks, and when they began.
+        self._tasks: dict[int, Span] = {}
         # What marks the processes of each live task: its pid to its folder.
         self._marks: dict[int, bytes] = {}
         # Live forked children, by pid.
@@ -242,6 +242,7 @@ class SpawnerProcess:
                 opened.append(stdin)
             opened.append(_open_output(request.stdout_path))
             opened.append(_open_output(request.stderr_path))
+            earliest = ticks()
             process = subprocess.Popen(
                 request.argv,
                 stdin=stdin,
@@ -257,8 +258,9 @@ class SpawnerProcess:
                 os.close(descriptor)
         # Its end is ours to reap; without this Popen would do so when collected.
         process.returncode = 0
-        journal = self._journal
-        self._tasks[process.pid] = journal.note(process.pid) if journal is not None else 0
+        span = self._tasks[process.pid] = Span(earliest, ticks())
+        if self._journal is not None:
+            self._journal.note(process.pid, span)
         mark = request.environment.get(MARK)
         if mark is not None:
             self._marks[process.pid] = f"{MARK}={mark}".encode()
