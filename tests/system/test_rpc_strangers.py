@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from rpc_lab import LIMIT_S, Lab
+from rpc_lab import LIMIT_S, Lab, curl_socket
 
 from perseus.errors import (
     InvalidError,
@@ -163,6 +163,24 @@ def test_silence_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         connection.sendall(b"\x16\x03\x01\x02")
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HTTP/1.1\r\nho"])
+def test_who_ends_tls_is_let_go(lab: Lab, version: ssl.TLSVersion, said: bytes) -> None:
+    """As does a client that turns away after the handshake: curl when the name is wrong."""
+    front = lab.front()
+    context = lab.load("user").client_ssl_context()
+    context.maximum_version = version
+    with (
+        _connect(front) as plain,
+        context.wrap_socket(plain, server_hostname="node.lab.perseus.internal") as connection,
+    ):
+        connection.sendall(said)
+        # Sends close_notify, and returns when the front has answered by its own.
+        with contextlib.suppress(ssl.SSLError):
+            connection.unwrap()
+    assert b"SERVING" in curl_socket(lab, "/healthz")
 
 
 def _connect(front: Front) -> socket.socket:
