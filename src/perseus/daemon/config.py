@@ -9,10 +9,9 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from perseus import settings as settings_module
 from perseus.errors import ConflictError, IncompatibleError, InvalidError, NotFoundError
@@ -76,7 +75,8 @@ class Paths:
         if len(os.fsencode(usual)) <= SOCKET_PATH_MAXIMUM - len("/perseusd.sock"):
             return usual
         digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"perseus-{os.getuid()}-{digest}"
+        # Not by TMPDIR: the daemon and all commands must find the same one.
+        return Path("/tmp") / f"perseus-{os.getuid()}-{digest}"
 
     @property
     def socket(self) -> Path:
@@ -138,7 +138,7 @@ def load(data: Path) -> NodeConfig:
         ) from None
     except (ValueError, OSError) as error:
         raise InvalidError(f"{path} cannot be read: {error}") from error
-    version = values.get("format")
+    version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version < 1:
         raise InvalidError(f"{path} is not a node's configuration (no format)")
     if version > DATA_VERSION:
@@ -147,11 +147,22 @@ def load(data: Path) -> NodeConfig:
             f"this program knows up to {DATA_VERSION})",
             hint="upgrade Perseus on this machine",
         )
-    known = {item.name for item in dataclasses.fields(NodeConfig)}
+    known = {item.name: _kind(item.type) for item in dataclasses.fields(NodeConfig)}
+    given = {name: value for name, value in values.items() if name in known}
+    for name, value in given.items():
+        # Else it would fail much later, and far from here.
+        if not isinstance(value, known[name]):
+            raise InvalidError(f"{path} cannot be used: {name} is {value!r}")
     try:
-        return NodeConfig(**{key: value for key, value in values.items() if key in known})
+        return NodeConfig(**given)
     except TypeError as error:
         raise InvalidError(f"{path} lacks something: {error}") from error
+
+
+def _kind(annotation: Any) -> type:
+    """``dict[str, str]`` as dict; a plain class as itself."""
+    kind: type = get_origin(annotation) or annotation
+    return kind
 
 
 def save(data: Path, config: NodeConfig) -> None:

@@ -38,7 +38,7 @@ from perseus.runtime.real import RealDisk
 from perseus.settings import Settings
 from perseus.store.sqlite import SqliteStore
 
-TICK_S = 0.1
+TICK_S = 0.2
 GRANT_KEY_FILE = "grant.key"
 GRANT_KEY_BYTES = 32
 

@@ -3,6 +3,7 @@
 Errors cross it as everywhere (``rpc.status``).
 """
 
+import os
 import threading
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import grpc
 
 from perseus.errors import PerseusError, UnavailableError, from_code
-from perseus.identity.files import Identity
+from perseus.identity.files import CERTIFICATE_FILE, KEY_FILE, Identity
 from perseus.identity.subject import server_name
 from perseus.proto.v1 import common_pb2
 from perseus.rpc import services, status
@@ -129,7 +130,9 @@ class IdentityFolder:
         return True
 
     def _look(self) -> tuple[int, ...]:
-        return tuple(path.stat().st_mtime_ns for path in sorted(self._folder.glob("node.*")))
+        # By name: beside them a file that is just being written may come and go.
+        names = (CERTIFICATE_FILE, KEY_FILE)
+        return tuple(os.stat(self._folder / name).st_mtime_ns for name in names)
 
 
 def error_of(call: Any, where: str) -> PerseusError:

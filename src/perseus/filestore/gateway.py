@@ -72,6 +72,12 @@ class Gateway:
         self._threads: ThreadPoolExecutor | None = None
         self._streams = 0
 
+    def use_identity(self, identity: Identity) -> None:
+        """New connections show this certificate."""
+        self._identity = identity
+        if self._channels is not None:
+            self._channels.use_identity(identity)
+
     def close(self) -> None:
         """Ends all streams' connections."""
         if self._channels is not None:

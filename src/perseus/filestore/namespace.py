@@ -6,7 +6,7 @@ at most one writer holds a file, fenced by its epoch; a repeated SealChunk or
 Close answers as the first did; removal takes one step, whatever is below, and
 what was removed is collected a bounded amount at each Tick.
 
-It assumes: a Tick about ten times a second, and that ``chunks`` (the
+It assumes: a Tick about five times a second, and that ``chunks`` (the
 replication) steps in the same transaction. Folders' times are those of their
 making and renaming, not of changes in them, which saves a write each.
 """

@@ -8,7 +8,7 @@ was acknowledged; a replica of an unknown chunk is deleted only if its chunk was
 surely dropped.
 
 It assumes: ``nodes`` changes before NodeUp and NodeDown are told; the namespace
-steps in the same transaction; a Tick about ten times a second. Directives are
+steps in the same transaction; a Tick about five times a second. Directives are
 lost with a node's stream; its next session says what it holds, which mends that.
 """
 

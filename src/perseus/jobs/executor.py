@@ -103,6 +103,8 @@ class Executor:
         self._events: list[agent_pb2.AttemptEvent] = []
         self._posting = False
         self._lease_ends_s = float("inf")
+        # The spawner was not told of the latest lease.
+        self._guard_is_stale = False
         # Attempts whose outputs are on their way.
         self._keeping = 0
 
@@ -146,6 +148,9 @@ class Executor:
             return
         if start.attempt in self._forgotten:
             return
+        if self._guard_is_stale:
+            self._guard_is_stale = False
+            self._host.spawner.guard(self._lease_ends_s)
         attempt = Attempt(name, start, self._host)
         self._attempts[attempt.id] = attempt
         if len(self._attempts) > ATTEMPTS_MAXIMUM:
@@ -209,7 +214,11 @@ class Executor:
         """The node may act until ``until_s`` by the clock's ``now_s``. Should the agent hang
         then, the spawner kills the tasks by itself."""
         self._lease_ends_s = until_s
-        self._host.spawner.guard(until_s)
+        if self._attempts:
+            self._host.spawner.guard(until_s)
+        else:
+            # An idle spawner is not woken for it.
+            self._guard_is_stale = True
 
     def on_lease_lost(self) -> None:
         """Kills every attempt and forgets them; nothing of theirs will appear."""

@@ -10,7 +10,7 @@ Invariants:
 - Leases are given in the same transaction as the event that made room for them.
 - That an attempt runs is known in memory alone: agents tell it on each new stream.
 
-It assumes a Tick about ten times a second, that ``nodes`` and ``locality`` step in
+It assumes a Tick about five times a second, that ``nodes`` and ``locality`` step in
 the same transaction before it, and that a Direct to a node without a session is
 dropped: NodeUp makes good what was not delivered.
 """

@@ -8,7 +8,7 @@ import os
 import platform
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from perseus.membership.values import Capacity
@@ -35,17 +35,23 @@ def measure_capacity(folder: Path, cgroup_root: Path = Path("/sys/fs/cgroup")) -
 
 def memory_limit_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int:
     """Memory of the machine, or of the tightest control group around this process."""
-    limits = [limit for limit, _ in _memory_groups(cgroup_root)]
+    limits = [limit for limit, _ in memory_groups(cgroup_root)]
     return min([_physical_bytes(), *limits])
 
 
-def memory_left_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int | None:
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def memory_left_bytes(
+    cgroup_root: Path = CGROUP_ROOT, groups: Sequence[tuple[int, Path]] | None = None
+) -> int | None:
     """What the control groups leave to this process; None when none limits its memory.
 
-    Cached files that can be dropped count as free, as the kernel treats them.
+    Cached files that can be dropped count as free, as the kernel treats them. ``groups``
+    are those that limit it, where ``memory_groups`` was asked before.
     """
     left = []
-    for limit, folder in _memory_groups(cgroup_root):
+    for limit, folder in memory_groups(cgroup_root) if groups is None else groups:
         used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")
         statistics = dict(
             line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line
@@ -56,7 +62,7 @@ def memory_left_bytes(cgroup_root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return min(left) if left else None
 
 
-def _memory_groups(root: Path) -> Iterator[tuple[int, Path]]:
+def memory_groups(root: Path = CGROUP_ROOT) -> Iterator[tuple[int, Path]]:
     """Control groups that limit memory below what the machine has, and their limits."""
     for folder in _control_groups(root):
         for name in ("memory.max", "memory.limit_in_bytes"):

@@ -7,8 +7,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from perseus.membership.capacity import memory_left_bytes
+from perseus.membership.capacity import memory_groups, memory_left_bytes
 from perseus.proto.v1 import cluster_pb2
+
+# Measurements after which the control groups' limits are looked up again.
+GROUPS_FRESH = 60
 
 
 class LoadMeter:
@@ -21,6 +24,8 @@ class LoadMeter:
         self._psutil = psutil
         self._folder = folder
         self._attempts_running = attempts_running
+        self._groups: list[tuple[int, Path]] = []
+        self._measurements = 0
         psutil.cpu_percent()
 
     def measure(self) -> cluster_pb2.Load:
@@ -35,7 +40,10 @@ class LoadMeter:
 
     def _memory_available_bytes(self) -> int:
         available = int(self._psutil.virtual_memory().available)
-        left = memory_left_bytes()
+        if self._measurements % GROUPS_FRESH == 0:
+            self._groups = list(memory_groups())
+        self._measurements += 1
+        left = memory_left_bytes(groups=self._groups)
         return available if left is None else min(available, left)
 
     def _disk_free_bytes(self) -> int:

@@ -38,7 +38,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Tick(Event):
-    """Time passed; sent about ten times a second, for what is due by the clock."""
+    """Time passed; sent about five times a second, for what is due by the clock."""
 
 
 @dataclass(frozen=True, slots=True)
