@@ -12,6 +12,8 @@ from pathlib import Path
 import docs_cli
 import docs_protocol
 
+from perseus.settings import range_text
+
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 SETTINGS = ROOT / "src" / "perseus" / "settings.py"
@@ -24,11 +26,13 @@ Made from `src/perseus/settings.py` by `make docs`; do not edit.
 A daemon takes a setting from the first of these that gives it:
 
 1. its environment, `PERSEUS_NAME` in capitals;
-2. what `--set NAME=VALUE` of `perseus init`, `join` or `dev up` left in its data folder;
+2. what `perseus init`, `join` or `dev up` left in its data folder: there a flag
+   `--set NAME=VALUE` goes before `perseus.toml` in the folder where it was typed or
+   above, and that before `~/.config/perseus/config.toml`;
 3. the default below.
 
-| setting | default | environment | meaning |
-|---|---|---|---|
+| setting | default | from, to | environment | meaning |
+|---|---|---|---|---|
 """
 
 
@@ -59,7 +63,7 @@ def _comment_above(lines: list[str], number: int) -> str:
 
 def settings_page() -> str:
     rows = [
-        f"| `{name}` | `{default!r}` | `PERSEUS_{name.upper()}` | {comment} |"
+        f"| `{name}` | `{default!r}` | {range_text(name)} | `PERSEUS_{name.upper()}` | {comment} |"
         for name, default, comment in settings()
     ]
     return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n"

@@ -1,9 +1,10 @@
 """Every setting of Perseus: its name, default, bounds and meaning, in one place.
 
-A setting comes from a flag, else the environment (``PERSEUS_LEASE_S``), else a
-project file (``perseus.toml`` in this folder or above), else
-``$XDG_CONFIG_HOME/perseus/config.toml``, else its default. The reference page
-is made from this table; ``tests`` fail on a setting that is not documented.
+A daemon takes a setting from its environment (``PERSEUS_LEASE_S``), else from its
+data folder, else the default. What the data folder holds was chosen when the
+node was made: by ``--set``, else ``perseus.toml`` (in that folder or above), else
+``$XDG_CONFIG_HOME/perseus/config.toml``. The reference page is made from this
+table; ``tests`` fail on a setting that is not documented or has no bounds.
 """
 
 import os
@@ -59,8 +60,33 @@ class Settings:
     log_level: str = "info"
 
 
+# The least and the most of each number, both included.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "lease_s": (0.5, 3600.0),
+    "heartbeat_s": (0.05, 1200.0),
+    "replicas": (1, 16),
+    "write_lease_s": (1.0, 86400.0),
+    "keep_jobs_s": (0.0, 3650 * 86400.0),
+    "keep_jobs": (0, 1_000_000),
+    "output_limit_bytes": (0, 1 << 60),
+    "disk_reserve_bytes": (0, 1 << 60),
+    "scrub_interval_s": (1.0, 366 * 86400.0),
+    "replication_delay_s": (0.0, 86400.0),
+    "certificate_s": (10.0, 3650 * 86400.0),
+    "cpu": (0.0, 65536.0),
+}
+# What a word may be.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "socket_role": ("none", "viewer", "user"),
+    "log_level": ("debug", "info", "warning", "error"),
+}
+
+
 def from_mappings(*layers: Mapping[str, Any]) -> Settings:
-    """Settings from layers, the first one winning; unknown names are an error."""
+    """Settings from layers, the first one winning.
+
+    Raises InvalidError for an unknown name and for a value out of its bounds.
+    """
     known = {field.name: field for field in fields(Settings)}
     merged: dict[str, Any] = {}
     for layer in reversed(layers):
@@ -84,8 +110,27 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, s
     }
 
 
+def range_text(name: str) -> str:
+    """What a setting may be, in words."""
+    if name in CHOICES:
+        return ", ".join(CHOICES[name])
+    least, most = BOUNDS[name]
+    return f"{least:.15g} to {most:.15g}"
+
+
 def _convert(name: str, kind: type, value: Any) -> Any:
     try:
-        return kind(value)
+        converted = kind(value)
     except (TypeError, ValueError) as error:
         raise InvalidError(f"setting {name} = {value!r} is not a {kind.__name__}") from error
+    if name in CHOICES:
+        fits = converted in CHOICES[name]
+    else:
+        least, most = BOUNDS[name]
+        # So written that what is no number at all does not fit either.
+        fits = least <= converted <= most
+    if not fits:
+        raise InvalidError(
+            f"setting {name} = {value!r} is not possible", hint=f"{name}: {range_text(name)}"
+        )
+    return converted
