@@ -147,7 +147,8 @@ def restart(folder: Path, name: str) -> None:
 
 def _names(folder: Path) -> list[str]:
     found = [path.parent.name for path in folder.glob("node-*/cluster.json")]
-    return sorted(found, key=lambda name: int(name.removeprefix("node-")))
+    numbers = [int(name[5:]) for name in found if name[5:].isdecimal()]
+    return [f"node-{number}" for number in sorted(numbers)]
 
 
 def _data(folder: Path, name: str) -> Path:

@@ -179,8 +179,10 @@ def effective_settings(config: NodeConfig) -> Settings:
 class FolderLock:
     """Held by the daemon for as long as it lives, so that two never share a folder."""
 
+    NAME = "lock"
+
     def __init__(self, data: Path) -> None:
-        self._descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(data / self.NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

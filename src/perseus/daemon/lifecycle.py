@@ -8,9 +8,11 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import perseus
@@ -19,6 +21,7 @@ from perseus.daemon.config import Paths
 from perseus.errors import PerseusError, UnavailableError, from_code
 
 START_TIMEOUT_S = 60.0
+DOOR_POLL_S = 0.02
 STOP_TIMEOUT_S = 20.0
 
 
@@ -51,10 +54,11 @@ def start(data: Path, timeout_s: float = START_TIMEOUT_S) -> int:
     """
     data = data.resolve()
     config_module.load(data)
+    paths = Paths(data)
     pid = running_pid(data)
     if pid is not None:
+        _await_door(data, pid, timeout_s)
         return pid
-    paths = Paths(data)
     paths.make()
     reader, writer = os.pipe()
     try:
@@ -65,7 +69,30 @@ def start(data: Path, timeout_s: float = START_TIMEOUT_S) -> int:
         answer = _await_answer(ready.fileno(), timeout_s)
     if answer == b"ready\n":
         return process.pid
-    raise _failure(data, paths.log, answer)
+    raise _failure(data, paths.log, answer, timeout_s)
+
+
+def _await_door(data: Path, pid: int, timeout_s: float) -> None:
+    """Returns when the daemon that somebody else is just starting answers."""
+    paths = Paths(data)
+    deadline = time.monotonic() + timeout_s
+    while not _answers(paths.socket):
+        if running_pid(data) != pid:
+            raise UnavailableError(
+                f"the daemon of {data} ended while it was starting", hint=f"see {paths.log}"
+            )
+        if time.monotonic() > deadline:
+            raise _failure(data, paths.log, None, timeout_s)
+        time.sleep(DOOR_POLL_S)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
 
 
 def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
@@ -101,10 +128,10 @@ def _await_answer(descriptor: int, timeout_s: float) -> bytes | None:
     return None
 
 
-def _failure(data: Path, log: Path, answer: bytes | None) -> PerseusError:
+def _failure(data: Path, log: Path, answer: bytes | None, timeout_s: float) -> PerseusError:
     if answer is None:
         return UnavailableError(
-            f"the daemon of {data} did not become ready in {START_TIMEOUT_S:.0f} s",
+            f"the daemon of {data} did not become ready in {timeout_s:.0f} s",
             hint=f"see {log}",
         )
     try:
@@ -118,14 +145,24 @@ def _failure(data: Path, log: Path, answer: bytes | None) -> PerseusError:
 
 
 def stop(data: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-    """Ends the daemon of ``data``: SIGTERM, then SIGKILL. False when none runs."""
+    """Ends the daemon of ``data``, also one that is stopped (SIGSTOP): SIGTERM, then SIGKILL.
+
+    False when none runs.
+    """
     pid = running_pid(data)
     if pid is None:
         return False
-    descriptor = os.pidfd_open(pid)
     try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if running_pid(data) != pid:
+            # It has ended, and the number may be another's by now.
+            return True
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(descriptor, number)
+            _wake(pid)
             if select.select([descriptor], [], [], timeout_s)[0]:
                 return True
     except ProcessLookupError:
@@ -133,3 +170,13 @@ def stop(data: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     finally:
         os.close(descriptor)
     raise UnavailableError(f"process {pid} of {data} does not end", hint=f"kill -9 {pid}")
+
+
+def _wake(pid: int) -> None:
+    """SIGCONT: what is stopped takes no SIGTERM. A daemon in the background leads a group,
+    of its spawner and chunkserver, which it needs to end in order."""
+    with suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGCONT)
+        else:
+            os.kill(pid, signal.SIGCONT)

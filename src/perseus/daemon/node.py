@@ -102,7 +102,10 @@ def _write_pid(path: Path) -> None:
     """The pid and when it began, so that a reused pid is never taken for the daemon."""
     from perseus.daemon.lifecycle import process_start
 
-    path.write_text(f"{os.getpid()} {process_start(os.getpid())}\n")
+    # Renamed into place: nobody ever reads half of it.
+    new = path.with_suffix(".new")
+    new.write_text(f"{os.getpid()} {process_start(os.getpid())}\n")
+    new.replace(path)
 
 
 def _start_log(path: Path, level: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import perseus
 from perseus import settings as settings_module
 from perseus.daemon import config
-from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.config import FolderLock, NodeConfig, Paths
 from perseus.errors import ConflictError, InvalidError, UnavailableError
 from perseus.ids import ALPHABET, check_node_name, encode
 from perseus.runtime.real import RealDisk, RealRandom
@@ -26,6 +26,9 @@ from perseus.runtime.real import RealDisk, RealRandom
 USER_CERTIFICATE_S = 365 * 86400.0
 NODE_ID_LENGTH = 8
 CLUSTER_ID_LENGTH = 10
+# Stands in a data folder while a node is made in it.
+UNFINISHED = "unfinished"
+PORT_MAXIMUM = 65535
 
 
 def initialise(
@@ -171,9 +174,10 @@ def create_token(data: Path, role: str = "node") -> tuple[str, str]:
 
 
 def count_alive(data: Path) -> int:
-    """How many nodes the running master of ``data`` takes for alive."""
+    """How many nodes the running master of ``data`` takes for alive, draining ones too."""
     nodes = _local(data, "ListNodes", {}).get("nodes", [])
-    return sum(1 for node in nodes if node.get("state") == "NODE_STATE_ALIVE")
+    states = ("NODE_STATE_ALIVE", "NODE_STATE_DRAINING")
+    return sum(1 for node in nodes if node.get("state") in states)
 
 
 def _local(data: Path, method: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -192,26 +196,66 @@ def new_id(length: int) -> str:
 
 @contextlib.contextmanager
 def _new_folder(data: Path) -> Iterator[Paths]:
-    """The folders of a new node; taken away again when the block fails."""
+    """The folders of a new node; taken away again when the block fails.
+
+    A mark stands in the folder meanwhile: what was left by a making that was
+    killed is known by it, and cleared by the next.
+    """
+    data = data.resolve()
+    _check_new(data)
+    existed = data.exists()
+    paths = Paths(data)
+    mark = data / UNFINISHED
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch(0o600)
+        lock = FolderLock(data)
+    except OSError as error:
+        raise InvalidError(
+            f"cannot make a node in {data}: {error.strerror}",
+            hint="choose another folder with --data",
+        ) from None
+    except ConflictError:
+        raise ConflictError(f"another command is making a node in {data} just now") from None
+    try:
+        # The other command may have come to its end before the lock was ours.
+        _check_new(data)
+        _clear(data, keep=(UNFINISHED, FolderLock.NAME))
+        paths.make()
+        try:
+            yield paths
+        except BaseException:
+            _clear(data)
+            if not existed:
+                data.rmdir()
+            raise
+        mark.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _check_new(data: Path) -> None:
+    """Raises ConflictError unless ``data`` is free to become a node's."""
     if config.exists(data):
         about = config.load(data)
         raise ConflictError(
             f"{data} is node {about.node_name} of cluster {about.cluster_id} already",
             hint=f"start it with `perseus start --data {data}`, or choose another --data",
         )
-    if data.exists() and any(data.iterdir()):
+    if data.exists() and not data.is_dir():
+        raise ConflictError(f"{data} is not a folder", hint="choose another with --data")
+    if data.exists() and any(data.iterdir()) and not (data / UNFINISHED).exists():
         raise ConflictError(f"{data} is not empty", hint="choose another folder with --data")
-    existed = data.exists()
-    paths = Paths(data.resolve())
-    paths.make()
-    try:
-        yield paths
-    except BaseException:
-        for entry in list(paths.data.iterdir()):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        if not existed:
-            paths.data.rmdir()
-        raise
+
+
+def _clear(data: Path, keep: tuple[str, ...] = ()) -> None:
+    for entry in list(data.iterdir()):
+        if entry.name not in keep:
+            shutil.rmtree(entry) if _is_folder(entry) else entry.unlink()
+
+
+def _is_folder(entry: Path) -> bool:
+    return entry.is_dir() and not entry.is_symlink()
 
 
 def _addresses(listen: str, advertise: str) -> tuple[str, str, str]:
@@ -223,6 +267,11 @@ def _addresses(listen: str, advertise: str) -> tuple[str, str, str]:
     host, port = config.split_address(listen)
     if port == 0:
         port, chunk_port = _free_ports(host, 2)
+    elif port == PORT_MAXIMUM:
+        raise InvalidError(
+            f"port {port} leaves none after it for the chunkserver",
+            hint=f"choose another: --listen {config.join_address(host, port - 1)}",
+        )
     else:
         chunk_port = port + 1
         for number in (port, chunk_port):

@@ -1,0 +1,131 @@
+"""Making a node: what it leaves, and that it leaves nothing when it fails or is killed."""
+
+import json
+import platform
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from perseus.cli import devcluster
+from perseus.daemon import config, embedded, setup
+from perseus.daemon.config import FolderLock, Paths
+from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
+
+
+def test_the_first_node_of_a_cluster(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    made = setup.initialise(data, "127.0.0.1:0", "attic", settings={"lease_s": "5"})
+    assert config.load(data) == made
+    assert made.is_master and made.master_address == made.advertise == made.listen
+    assert not (data / setup.UNFINISHED).exists()
+    for secret in ("identity/ca.key", "identity/node.key", "context.json", "cluster.json"):
+        assert stat.S_IMODE((data / secret).stat().st_mode) == 0o600, secret
+    context = json.loads((data / "context.json").read_text())
+    assert context["cluster_id"] == made.cluster_id and context["key_pem"]
+
+
+def test_a_node_is_not_made_twice(tmp_path: Path) -> None:
+    setup.initialise(tmp_path / "d", "127.0.0.1:0", "attic")
+    before = config.load(tmp_path / "d")
+    with pytest.raises(ConflictError, match="attic"):
+        setup.initialise(tmp_path / "d", "127.0.0.1:0", "hall")
+    assert config.load(tmp_path / "d") == before
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(ConflictError, match="not empty"):
+        setup.initialise(tmp_path, "127.0.0.1:0", "attic")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnavailableError("the disk is gone")
+
+    monkeypatch.setattr(setup, "_write_owner_context", fail)
+    (tmp_path / "there").mkdir()
+    for data in (tmp_path / "new", tmp_path / "there"):
+        with pytest.raises(UnavailableError):
+            setup.initialise(data, "127.0.0.1:0", "attic")
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_what_a_killed_making_left_is_cleared(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    Paths(data).make()
+    (data / setup.UNFINISHED).touch()
+    (data / "identity" / "ca.key").write_text("half of a ke")
+    made = setup.initialise(data, "127.0.0.1:0", "attic")
+    assert config.load(data) == made
+
+
+def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
+    data = tmp_path / "d"
+    data.mkdir()
+    (data / setup.UNFINISHED).touch()
+    lock = FolderLock(data)
+    (data / "identity").mkdir()
+    with pytest.raises(ConflictError, match="just now"):
+        setup.initialise(data, "127.0.0.1:0", "attic")
+    assert (data / "identity").exists()
+    lock.release()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for data in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises((ConflictError, InvalidError), match="file"):
+            setup.initialise(data, "127.0.0.1:0", "attic")
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match=listen):
+            setup.initialise(tmp_path / "d", listen, "attic")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("listen", ["attic", "127.0.0.1:65535", "127.0.0.1:70000"])
+def test_addresses_that_cannot_be(tmp_path: Path, listen: str) -> None:
+    with pytest.raises(InvalidError):
+        setup.initialise(tmp_path / "d", listen, "attic")
+    assert not (tmp_path / "d").exists()
+
+
+def test_settings_and_names_are_checked_first(tmp_path: Path) -> None:
+    for name, settings in (("no spaces", {}), ("attic", {"lease_s": "-1"})):
+        with pytest.raises(InvalidError):
+            setup.initialise(tmp_path / "d", "127.0.0.1:0", name, settings=settings)
+    assert not (tmp_path / "d").exists()
+
+
+def test_this_machines_name_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told, name in (("Attic.Lan", "attic.lan"), ("--", "node"), ("ä b", "b"), ("", "node")):
+        monkeypatch.setattr(platform, "node", lambda told=told: told)
+        assert embedded.node_name() == name
+
+
+def test_ids_begin_with_a_letter() -> None:
+    assert all(setup.new_id(8)[0].isalpha() and len(setup.new_id(8)) == 8 for _ in range(200))
+
+
+def test_a_local_clusters_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no local cluster"):
+        devcluster.status(tmp_path)
+    for name in ("node-2", "node-10", "node-1", "node-x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cluster.json").touch()
+    assert devcluster._names(tmp_path) == ["node-1", "node-2", "node-10"]
+    with pytest.raises(InvalidError, match="--nodes 0"):
+        devcluster.up(0, tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(ConflictError, match="no local cluster"):
+        devcluster.up(1, tmp_path / "other")
