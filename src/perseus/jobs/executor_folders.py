@@ -7,13 +7,13 @@ by a thread, for a big one must not stall control.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 # Empty folders kept for attempts to come.
 SPARE_MAXIMUM = 64
@@ -24,6 +24,8 @@ _PAUSE_S = 0.1
 _FILES = ("stdout", "stderr", "stdin")
 _FOLDERS = ("work", "tmp")
 _SPARE_PREFIX = "spare."
+
+_log = logging.getLogger("perseus.jobs.executor")
 
 
 class Folders:
@@ -82,7 +84,7 @@ class Folders:
 
     async def wait(self) -> None:
         """Returns when all that is to be removed is gone."""
-        while self._task is not None:
+        while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
     async def _work(self) -> None:
@@ -130,7 +132,28 @@ def _is_empty_output(path: str) -> bool:
 def _remove_all(folders: Sequence[str]) -> None:
     for folder in folders:
         if not _remove_small(folder):
-            shutil.rmtree(folder, onerror=_make_writable)
+            _remove_tree(folder)
+
+
+def _remove_tree(folder: str) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        # A task may have left folders that may not be read or written.
+        _open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.path.lexists(folder):
+            _log.warning("%s cannot be removed whole", folder)
+
+
+def _open_up(folder: str) -> None:
+    """Lets the owner into all folders; links are left alone, for they may lead elsewhere."""
+    waiting = [folder]
+    while waiting:
+        with suppress(OSError):
+            current = waiting.pop()
+            os.chmod(current, 0o700)
+            with os.scandir(current) as entries:
+                waiting += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
 
 
 def _remove_small(folder: str) -> bool:
@@ -147,11 +170,3 @@ def _remove_small(folder: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _make_writable(function: Callable[[str], Any], path: str, failure: Any) -> None:
-    """A task may have left folders that it made read-only."""
-    with suppress(OSError):
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        function(path)
