@@ -1,5 +1,6 @@
 """Certificates that are renewed, and strangers: on a real cluster."""
 
+import base64
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from harness import FAST_LEASE, Cluster, cluster, until
 
 from perseus.client import store
 from perseus.identity.files import Identity
+from perseus.rpc.http_client import UnixConnection
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,14 @@ def test_a_users_certificate_is_renewed_by_use(short: Cluster, tmp_path: Path) -
         short.perseus("run", "--", "echo", "still", extra={"PERSEUS_CONTEXT": path}).ok().text
         == "still\n"
     )
+
+
+def test_bytes_through_the_master_outlive_its_first_certificate(short: Cluster) -> None:
+    short.perseus("fs", "put", "-", "/through", stdin=b"z" * 100_000).ok()
+    data = short.folder / "node-1"
+    # What the daemon was started with has expired then.
+    ends_at_s = (data / "cluster.json").stat().st_mtime + 30
+    until(lambda: time.time() > ends_at_s + 1, "the first certificate has expired")
+    with UnixConnection(str(data / "run" / "perseusd.sock")) as connection:
+        pieces = list(connection.stream("Files.Read", {"path": "/through"}))
+    assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == b"z" * 100_000

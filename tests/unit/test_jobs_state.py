@@ -58,6 +58,9 @@ def test_submit_leases_in_the_same_step() -> None:
     assert starts[1].task_index == 1 and starts[1].task_count == 3 and starts[1].user == "ann"
     assert starts[0].spec.stdin_inline == b"hello"
     assert JobChanged("job00000") in effects
+    assert world.jobs.is_leased(ONE)
+    others = ("job00000.0.2", "job00000.2.1", "job00000.9.1", "job00001.0.1", "no attempt", "")
+    assert not any(world.jobs.is_leased(other) for other in others)
     assert world.jobs.job("job00000").counts[PENDING] == 1
 
 

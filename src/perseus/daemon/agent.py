@@ -6,12 +6,12 @@ after the chunkserver. Control alone passes through here; bytes do not.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
-from perseus.errors import PerseusError
+from perseus.errors import LeaseLostError, PerseusError
 from perseus.filestore.control import ChunkserverControl
 from perseus.identity.files import Identity
 from perseus.jobs.executor import Executor
@@ -68,6 +68,8 @@ class Agent:
         self._directives: asyncio.Queue[agent_pb2.Directive] = asyncio.Queue(DIRECTIVES_MAXIMUM)
         self._tasks: list[asyncio.Task[None]] = []
         self.link: AgentLink | None = None
+        # Why the master would not have this node, the last time; None once it has.
+        self.refusal: PerseusError | None = None
         self.executor: Executor
         self.outputs: OutputsService
 
@@ -94,7 +96,7 @@ class Agent:
         )
         await self.executor.start()
         self.outputs = OutputsService(self.executor)
-        self._tasks.append(asyncio.create_task(self._carry_directives()))
+        self._begin(self._carry_directives())
 
     async def run(self, dial: Dial) -> None:
         """Keeps the stream to the master; returns only by the refusal that ends it."""
@@ -154,9 +156,15 @@ class Agent:
     def welcome(self, welcome: agent_pb2.Welcome) -> None:
         """A new session."""
         _log.info("connected to the master, session %d", welcome.session)
-        self._tasks = [task for task in self._tasks if not task.done()]
-        self._tasks.append(asyncio.create_task(self._tell_grant_key(welcome.grant_key)))
+        self.refusal = None
+        self._begin(self._tell_grant_key(welcome.grant_key))
         self.executor.on_welcome()
+
+    def refused(self, refusal: PerseusError) -> None:
+        """The master will not have this node as it is."""
+        if self.refusal is None or self.refusal.message != refusal.message:
+            _log.error("the master refuses this node: %s", refusal)
+        self.refusal = refusal
 
     def lose_lease(self) -> None:
         """The master was not heard of in time: nothing here may go on."""
@@ -194,27 +202,52 @@ class Agent:
     async def _fork_chunkserver(self) -> None:
         child = await self._spawner.fork_child("chunkserver")
         self.control.attach(child.socket)
-        self._tasks.append(asyncio.create_task(self._mind_chunkserver(child.pid)))
+        self._begin(self._mind_chunkserver(child.pid))
 
     async def _mind_chunkserver(self, pid: int) -> None:
-        """Forks the chunkserver again whenever it dies."""
+        """Forks the chunkserver again whenever it dies, for as long as there is a spawner."""
         pause_s = REFORK_FIRST_S
         while True:
             born_s = self._clock.now_s()
-            ended = await self._spawner.wait(pid)
+            try:
+                ended = await self._spawner.wait(pid)
+            except LeaseLostError:
+                # The spawner is gone, and with it this daemon.
+                return
             _log.error("the chunkserver died (%s); it is started again", ended)
             if self._clock.now_s() - born_s > REFORK_FORGIVEN_S:
                 pause_s = REFORK_FIRST_S
-            await self._clock.sleep(pause_s)
-            pause_s = min(REFORK_MAXIMUM_S, pause_s * 2)
-            child = await self._spawner.fork_child("chunkserver")
-            pid = child.pid
-            self.control.attach(child.socket)
-            try:
-                await self.control.ready()
-            except PerseusError as error:
-                _log.error("the chunkserver does not start: %s", error)
-            self.say_hello_again()
+            while True:
+                await self._clock.sleep(pause_s)
+                pause_s = min(REFORK_MAXIMUM_S, pause_s * 2)
+                try:
+                    pid = await self._fork_again()
+                    break
+                except LeaseLostError:
+                    return
+                except PerseusError as error:
+                    _log.error("the chunkserver cannot be forked now: %s", error)
+
+    async def _fork_again(self) -> int:
+        child = await self._spawner.fork_child("chunkserver")
+        self.control.attach(child.socket)
+        try:
+            await self.control.ready()
+        except PerseusError as error:
+            _log.error("the chunkserver does not start: %s", error)
+        self.say_hello_again()
+        return child.pid
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Goes on beside; what it raises is a defect, without which there is no going on."""
+        self._tasks = [task for task in self._tasks if not task.done()]
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._check)
+        self._tasks.append(task)
+
+    def _check(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._fatal(failure)
 
     def say_hello_again(self) -> None:
         """Tells the master anew what is here: the chunkserver's address or the certificate
@@ -245,7 +278,7 @@ class _Handlers:
         self._agent.lose_lease()
 
     def on_refused(self, error: PerseusError) -> None:
-        _log.error("the master refuses this node: %s", error)
+        self._agent.refused(error)
 
 
 async def read_pieces(

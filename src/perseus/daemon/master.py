@@ -9,6 +9,7 @@ from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
+from perseus.filestore.events import DiscardOutputs
 from perseus.filestore.gateway import Gateway
 from perseus.filestore.namespace import Namespace
 from perseus.filestore.namespace_events import InodeChanged
@@ -39,6 +40,8 @@ from perseus.settings import Settings
 from perseus.store.sqlite import SqliteStore
 
 TICK_S = 0.2
+# Between two looks for outputs whose attempt is over and that nobody discarded.
+SWEEP_INTERVAL_S = 60.0
 GRANT_KEY_FILE = "grant.key"
 GRANT_KEY_BYTES = 32
 
@@ -99,6 +102,7 @@ class Master:
         self._build_services(identity, read_output, chunk_address)
         await self._add_own_node()
         self._tasks.append(asyncio.create_task(self._tick(fatal)))
+        self._tasks.append(asyncio.create_task(self._sweep()))
 
     def _build_services(
         self, identity: Identity, read_output: ReadOutput, chunk_address: str
@@ -179,6 +183,10 @@ class Master:
         registry.add("Jobs", self._jobs)
         return registry
 
+    def use_identity(self, identity: Identity) -> None:
+        """New connections to chunkservers show this certificate."""
+        self._gateway.use_identity(identity)
+
     def judge_server_name(self, server_name: str, time_s: float) -> TokenProof | None:
         """Which join token a server name proves."""
         return self.tokens.judge_server_name(server_name, time_s)
@@ -220,6 +228,19 @@ class Master:
                 fatal(failure)
                 raise
             await self._clock.sleep(TICK_S)
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._clock.sleep(SWEEP_INTERVAL_S)
+            # Fails only with the driver, which then tells of it itself.
+            await self.discard_leftovers()
+
+    async def discard_leftovers(self) -> None:
+        """Discards what attempts shipped after they were given up: a node that woke up late
+        may have gone on writing until it heard that its lease was over."""
+        for attempt in self.namespace.uncommitted_attempts():
+            if not self.jobs.is_leased(attempt):
+                await self._driver.do(DiscardOutputs(attempt))
 
 
 class _Sources:

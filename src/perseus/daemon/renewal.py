@@ -44,7 +44,8 @@ class Renewal:
             if self._identity.needs_renewal(self._clock.time_s()):
                 try:
                     await self._renew()
-                except PerseusError as error:
+                except (PerseusError, OSError) as error:
+                    # A full disk among them: there is time, and it is tried again.
                     _log.warning("the certificate could not be renewed yet: %s", error)
                     pause_s = min(pause_s, RETRY_INTERVAL_S)
             await self._clock.sleep(pause_s)

@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perseus.daemon import agent as agent_module
 from perseus.daemon.agent import Agent
 from perseus.daemon.config import NodeConfig, Paths
 from perseus.daemon.node import exit_with_pid, until_told
 from perseus.daemon.renewal import Renewal
-from perseus.errors import PerseusError, UnavailableError
+from perseus.errors import IncompatibleError, RefusedError
 from perseus.identity.files import Identity
-from perseus.proto.v1 import agent_pb2
+from perseus.proto.v1 import agent_pb2, cluster_pb2
+from perseus.rpc.call import Call
 from perseus.rpc.callers import socket_roles
 from perseus.rpc.channels import aio_channel
 from perseus.rpc.forward import forwarding
@@ -25,10 +26,17 @@ from perseus.runtime.real import RealClock, RealRandom
 from perseus.runtime.spawner import RealSpawner
 from perseus.settings import Settings
 
+if TYPE_CHECKING:
+    from perseus.daemon.master import Master
+
 # What a node that is not the master passes on to it.
 FORWARDED = ("Cluster", "Files", "Jobs")
 # Channels to other nodes' agents that are kept open.
 CHANNELS_MAXIMUM = 256
+# How long calls on a channel that makes room for another may go on.
+CHANNEL_GRACE_S = 30.0
+# Between two tries of a node that the master refuses: it, or the master, may be upgraded.
+REFUSED_PAUSE_S = 60.0
 
 _log = logging.getLogger("perseus.daemon")
 
@@ -49,6 +57,9 @@ class Daemon:
         self._channels: dict[str, Any] = {}
         # Of the certificate before this one.
         self._retired: list[Any] = []
+        # Channels that make room, until their calls have ended.
+        self._closing: set[asyncio.Task[None]] = set()
+        self._master_role: Master | None = None
         self._failed: asyncio.Future[BaseException]
         self._front: Front | None = None
 
@@ -70,10 +81,10 @@ class Daemon:
             stack.push_async_callback(agent.stop)
             await agent.start()
             dial = await self._open_doors(agent, stack)
-            linking = asyncio.create_task(self._keep_link(agent, dial))
-            stack.push_async_callback(_end, linking)
-            renewing = asyncio.create_task(self._renewal(agent).run())
-            stack.push_async_callback(_end, renewing)
+            for work in (self._keep_link(agent, dial), self._renewal(agent).run()):
+                task = asyncio.create_task(work)
+                task.add_done_callback(self._check)
+                stack.push_async_callback(_end, task)
             ready()
             _log.info("node %s serves at %s", self._config.node_name, self._config.listen)
             await self._until_over()
@@ -92,10 +103,18 @@ class Daemon:
         if not self._failed.done():
             self._failed.set_result(failure)
 
+    def _check(self, task: "asyncio.Task[None]") -> None:
+        """A part that ends by a defect is not missed in silence."""
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._fail(failure)
+
     async def _keep_link(self, agent: Agent, dial: Any) -> None:
-        """A refused node goes on answering its door, so that the person learns why."""
-        with contextlib.suppress(PerseusError):
-            await agent.run(dial)
+        """A refused node goes on answering its door, so that the person learns why, and
+        asks again now and then."""
+        while True:
+            with contextlib.suppress(RefusedError, IncompatibleError):
+                await agent.run(dial)
+            await self._clock.sleep(REFUSED_PAUSE_S)
 
     # --- doors
 
@@ -105,6 +124,7 @@ class Daemon:
             from perseus.daemon.master import Master
 
             master = Master(self._config, self._paths, self._settings, self._clock, self._random)
+            self._master_role = master
             stack.push_async_callback(master.stop)
             read_output = self._read_output(agent, master)
             await master.start(self._identity, read_output, agent.control.chunk_address, self._fail)
@@ -113,7 +133,10 @@ class Daemon:
         else:
             registry, check = Registry(), None
             for service in FORWARDED:
-                registry.add(service, forwarding(service, self.master_channel, self._master))
+                forwarder = forwarding(service, self.master_channel, self._master)
+                if service == "Cluster":
+                    _tell_refusal(forwarder, agent)
+                registry.add(service, forwarder)
             dial = self._remote_dialer()
         registry.add("Outputs", agent.outputs)
         add_standard_services(registry)
@@ -148,7 +171,10 @@ class Daemon:
         key = f"{to} {address}"
         if key not in self._channels:
             if len(self._channels) >= CHANNELS_MAXIMUM:
-                raise UnavailableError(f"over {CHANNELS_MAXIMUM} channels to other nodes are open")
+                oldest = self._channels.pop(next(iter(self._channels)))
+                closing = asyncio.create_task(oldest.close(CHANNEL_GRACE_S))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
             self._channels[key] = aio_channel(address, self._identity, to)
         return self._channels[key]
 
@@ -162,6 +188,8 @@ class Daemon:
     async def _close_channels(self) -> None:
         await self._retire_channels()
         await self._retire_channels()
+        for closing in list(self._closing):
+            await _end(closing)
 
     def _read_output(self, agent: Agent, master: Any) -> Any:
         """What the master reads running attempts' output by: here directly, else by RPC."""
@@ -190,6 +218,8 @@ class Daemon:
             self._identity = identity
             if self._front is not None:
                 self._front.use_identity(identity)
+            if self._master_role is not None:
+                self._master_role.use_identity(identity)
             await self._retire_channels()
             agent.say_hello_again()
 
@@ -199,3 +229,24 @@ class Daemon:
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _tell_refusal(forwarder: Any, agent: Agent) -> None:
+    """Makes Diagnose at a node that the master refuses say so first of all."""
+    ask = forwarder.diagnose
+
+    async def diagnose(
+        request: cluster_pb2.DiagnoseRequest, call: Call
+    ) -> cluster_pb2.DiagnoseResponse:
+        answer: cluster_pb2.DiagnoseResponse = await ask(request, call)
+        if agent.refusal is not None:
+            finding = cluster_pb2.Finding(
+                severity="error",
+                subject="this node",
+                message=f"the master refuses this node: {agent.refusal.message}",
+                command=agent.refusal.hint,
+            )
+            answer.findings.insert(0, finding)
+        return answer
+
+    forwarder.diagnose = diagnose

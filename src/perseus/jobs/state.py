@@ -18,7 +18,13 @@ dropped: NodeUp makes good what was not delivered.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from perseus.errors import ConflictError, NotFoundError, PerseusError, TooLargeError
+from perseus.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+    TooLargeError,
+)
 from perseus.filestore.events import DiscardOutputs, Locality
 from perseus.ids import AttemptId, parse_attempt
 from perseus.jobs import records, scheduler, state_ends
@@ -115,6 +121,18 @@ class Jobs:
     def leased_to(self, node_id: str) -> int:
         """How many attempts are leased to a node."""
         return self._leases.count(node_id)
+
+    def is_leased(self, attempt: str) -> bool:
+        """Whether this attempt is leased to a node now; an id that is none is not."""
+        try:
+            name = parse_attempt(attempt)
+        except InvalidError:
+            return False
+        job = self._jobs.get(name.job_id)
+        if job is None or name.task >= len(job.tasks):
+            return False
+        task = job.tasks[name.task]
+        return task.attempt == name.number and task.state in (LEASED, RUNNING)
 
     def snapshot(self) -> Snapshot:
         """What the scheduler looks at, for ``why``; not to be kept."""
