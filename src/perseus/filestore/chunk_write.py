@@ -98,7 +98,7 @@ class WriteSession:
         onward.CopyFrom(opening)
         del onward.chain[0]
         address = opening.chain[0]
-        self._downstream = ChunkStream(self._context.channels.to(address), address, onward)
+        self._downstream = ChunkStream(self._context.channels.chunks(address), address, onward)
 
     def _answers(self) -> Iterator[bytes]:
         try:

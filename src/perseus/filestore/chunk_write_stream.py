@@ -9,12 +9,11 @@ every call raises ChainBrokenError.
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import grpc
 
 from perseus.errors import PerseusError, UnavailableError
-from perseus.filestore.client_channels import SERVICE, error_of
+from perseus.filestore.client_channels import Chunks, error_of
 from perseus.filestore.client_queue import ClosableQueue, ClosedError
 from perseus.proto.v1 import chunk_pb2
 from perseus.rpc import status
@@ -41,16 +40,14 @@ class ChainBrokenError(Exception):
 class ChunkStream:
     """One WriteChunk call. ``put`` and ``wait_acked`` may be called from different threads."""
 
-    def __init__(self, channel: grpc.Channel, address: str, opening: chunk_pb2.WriteOpen) -> None:
+    def __init__(self, chunks: Chunks, address: str, opening: chunk_pb2.WriteOpen) -> None:
         self.address = address
         self.acked_bytes = opening.offset_bytes
         self._failure: ChainBrokenError | None = None
         self._patience_s = ACK_BASE_S + ACK_PER_MEMBER_S * (1 + len(opening.chain))
         self._changed = threading.Condition()
         self._frames: ClosableQueue[tuple[bytes, bytes]] = ClosableQueue(PAIRS_MAXIMUM)
-        method = channel.stream_stream(f"/{SERVICE}/WriteChunk")
-        self._call: Any = method(self._requests(opening.SerializeToString()))
-        self._call.add_callback(lambda: self._frames.close(drop=True))
+        self._call = chunks.write(self._requests(opening.SerializeToString()))
         self._receiver = threading.Thread(target=self._receive, name="acks", daemon=True)
         self._receiver.start()
 
@@ -121,6 +118,8 @@ class ChunkStream:
                     self._changed.notify_all()
         except grpc.RpcError as error:
             failure = ChainBrokenError(self.address, error_of(error, self.address))
+        except PerseusError as error:
+            failure = ChainBrokenError(self.address, error)
         with self._changed:
             self._failure = self._failure or failure or self._lost("the stream ended")
             self._changed.notify_all()

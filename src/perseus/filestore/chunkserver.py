@@ -23,6 +23,7 @@ import msgspec
 
 from perseus.errors import InternalError, PerseusError, RefusedError, UnavailableError
 from perseus.filestore import control_messages as messages
+from perseus.filestore.chunk_local import LocalChunks
 from perseus.filestore.chunk_read import read_chunk
 from perseus.filestore.chunk_write import WriteContext, WriteSession, open_message
 from perseus.filestore.chunkserver_link import Link
@@ -85,6 +86,7 @@ class Chunkserver:
         self._methods = services.methods_of("Chunks")
         self._channels = Channels(self._identity.identity, config.cluster_id)
         self._store = ChunkStore(config.chunks, config.disk_reserve_bytes, link.send_event)
+        self._writing = WriteContext(self._store, self._channels, lambda: self._grant_key)
         self._directives = Directives(self._store, self._channels, link.send_event)
         self._pool = ThreadPoolExecutor(DIRECTIVE_THREADS, "directive")
         self._scrubber = Scrubber(self._store, config.scrub_interval_s)
@@ -103,6 +105,7 @@ class Chunkserver:
         )
         self._server.add_generic_rpc_handlers((self._handlers(),))
         address = self._listen()
+        self._channels.serve_local(address, LocalChunks(self._writing))
         client = FilestoreClient(
             self._files,
             self._identity.identity,
@@ -198,8 +201,7 @@ class Chunkserver:
 
     def _write_chunk(self, frames: Iterator[bytes], context: Any) -> Iterator[bytes]:
         def serve() -> Iterator[bytes]:
-            writing = WriteContext(self._store, self._channels, lambda: self._grant_key)
-            session = WriteSession(writing, open_message(frames))
+            session = WriteSession(self._writing, open_message(frames))
             if not context.add_callback(session.stop):
                 return iter(())
             return session.run(frames)

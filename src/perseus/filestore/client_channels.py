@@ -5,15 +5,16 @@ Errors cross it as everywhere (``rpc.status``).
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 
 from perseus.errors import PerseusError, UnavailableError, from_code
 from perseus.identity.files import CERTIFICATE_FILE, KEY_FILE, Identity
 from perseus.identity.subject import server_name
-from perseus.proto.v1 import common_pb2
+from perseus.proto.v1 import chunk_pb2, common_pb2
 from perseus.rpc import services, status
 from perseus.rpc.grpc_options import CHANNEL_OPTIONS
 
@@ -35,6 +36,44 @@ _CODES = {
 }
 
 
+class Frames(Protocol):
+    """The response frames of a call of the service Chunks. Iterating raises PerseusError, or
+    grpc.RpcError, which ``error_of`` turns into one."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self) -> bytes: ...
+    def cancel(self) -> object:
+        """Breaks it off; safe from any thread and to call twice."""
+
+
+class Chunks(Protocol):
+    """The service Chunks of one chunkserver."""
+
+    def read(self, request: chunk_pb2.ReadChunkRequest) -> Frames:
+        """ReadChunk."""
+
+    def write(self, frames: Iterator[bytes]) -> Frames:
+        """WriteChunk."""
+
+
+class RemoteChunks:
+    """That service over gRPC."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def read(self, request: chunk_pb2.ReadChunkRequest, timeout_s: float | None = None) -> Frames:
+        """See Chunks."""
+        method = self._channel.unary_stream(f"/{SERVICE}/ReadChunk")
+        call: Frames = method(request.SerializeToString(), timeout=timeout_s)
+        return call
+
+    def write(self, frames: Iterator[bytes]) -> Frames:
+        """See Chunks."""
+        call: Frames = self._channel.stream_stream(f"/{SERVICE}/WriteChunk")(frames)
+        return call
+
+
 class Channels:
     """Channels to one kind of server ("node" or "master"), kept for reuse. Safe for threads."""
 
@@ -43,6 +82,19 @@ class Channels:
         self._server_name = server_name(cluster_id, to)
         self._mutex = threading.Lock()
         self._by_address: dict[str, grpc.Channel] = {}
+        self._local_address = ""
+        self._local: Chunks | None = None
+
+    def serve_local(self, address: str, chunks: Chunks) -> None:
+        """That address is this very process: it is served without a connection."""
+        self._local = chunks
+        self._local_address = address
+
+    def chunks(self, address: str) -> Chunks:
+        """The service Chunks at "host:port"."""
+        if self._local is not None and address == self._local_address:
+            return self._local
+        return RemoteChunks(self.to(address))
 
     def use_identity(self, identity: Identity) -> None:
         """New connections show this certificate; those that are in use end with their calls."""

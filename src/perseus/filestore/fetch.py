@@ -13,7 +13,7 @@ from crc32c import crc32c
 from perseus.errors import CorruptError, FullError, InvalidError, PerseusError, UnavailableError
 from perseus.filestore.chunkfile import ChunkFile
 from perseus.filestore.chunkstore import ChunkStore
-from perseus.filestore.client_channels import SERVICE, Channels, error_of
+from perseus.filestore.client_channels import Channels, Frames, RemoteChunks, error_of
 from perseus.filestore.reader import frames_of
 from perseus.proto.v1 import agent_pb2, chunk_pb2
 
@@ -73,10 +73,10 @@ class Directives:
         request = chunk_pb2.ReadChunkRequest(
             chunk=fetch.chunk, version=fetch.version, length_bytes=fetch.length_bytes
         )
-        method = self._channels.to(source).unary_stream(f"/{SERVICE}/ReadChunk")
+        chunks = RemoteChunks(self._channels.to(source))
         with self._store.fetch(fetch.chunk, fetch.version) as file:
             if fetch.length_bytes:
-                call: Any = method(request.SerializeToString(), timeout=FETCH_TIMEOUT_S)
+                call = chunks.read(request, FETCH_TIMEOUT_S)
                 try:
                     _fill(file, call)
                 except grpc.RpcError as error:
@@ -113,7 +113,7 @@ def _is_whole(here: agent_pb2.ReplicaReport, fetch: agent_pb2.FetchChunk) -> boo
     return here.sealed and here.version == fetch.version and here.length_bytes == fetch.length_bytes
 
 
-def _fill(file: ChunkFile, call: Any) -> None:
+def _fill(file: ChunkFile, call: Frames) -> None:
     """Appends all frames of a ReadChunk call."""
     started_s = time.monotonic()
     for frame in frames_of(call, 0):

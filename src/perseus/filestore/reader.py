@@ -17,7 +17,7 @@ import grpc
 from crc32c import crc32c
 
 from perseus.errors import CorruptError, NotFoundError, PerseusError, UnavailableError
-from perseus.filestore.client_channels import SERVICE, Channels, error_of
+from perseus.filestore.client_channels import Channels, error_of
 from perseus.filestore.client_files import Files
 from perseus.filestore.client_queue import ClosableQueue, ClosedError
 from perseus.proto.v1 import chunk_pb2, filestore_pb2
@@ -156,8 +156,7 @@ class Read:
             length_bytes=self._wanted(chunk),
             wait_s=FOLLOW_WAIT_S if self.follow and not chunk.sealed else 0.0,
         )
-        method = self.channels.to(address).unary_stream(f"/{SERVICE}/ReadChunk")
-        call: Any = method(request.SerializeToString())
+        call = self.channels.chunks(address).read(request)
         try:
             yield from frames_of(call, request.offset_bytes)
         except grpc.RpcError as error:

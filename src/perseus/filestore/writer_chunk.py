@@ -120,5 +120,5 @@ class OpenChunk:
                 chain=chain[1:],
                 offset_bytes=self.length_bytes,
             )
-            self._stream = ChunkStream(self._channels.to(chain[0]), chain[0], opening)
+            self._stream = ChunkStream(self._channels.chunks(chain[0]), chain[0], opening)
         return self._stream
