@@ -1,5 +1,6 @@
 """Strangers at the TLS port: who is not of the cluster gets at most a TLS alert."""
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -23,6 +24,7 @@ from perseus.identity.subject import Subject
 from perseus.proto.v1 import cluster_pb2
 from perseus.rpc import tls_client
 from perseus.rpc.front import Front
+from perseus.rpc.relay import relay
 from perseus.rpc.stubs import Stub
 
 
@@ -207,6 +209,24 @@ def test_a_handshake_that_stalls_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPa
         connection.sendall(outgoing.read())
         while connection.recv(65536):
             pass
+
+
+def test_a_relayed_peer_that_never_closes_is_ended(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when gRPC gives up a handshake that stalls: its end alone would be closed."""
+    monkeypatch.setattr("perseus.rpc.relay.LINGER_S", 0.1)
+    path = str(short_folder / "inner.sock")
+
+    async def run() -> None:
+        server = await asyncio.start_unix_server(lambda reader, writer: writer.close(), path)
+        silent, connection = socket.socketpair()
+        connection.setblocking(False)
+        with silent:
+            await asyncio.wait_for(relay(connection, path), LIMIT_S)
+        server.close()
+
+    asyncio.run(run())
 
 
 def test_a_request_that_drips_is_ended(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""Bytes to and fro between two sockets, with backpressure and half-close."""
+"""Bytes to and fro between two sockets, with backpressure and half-close.
+
+Once either end is over the other has LINGER_S to take what is left and end as
+well, so that a peer that says nothing and never closes is not kept.
+"""
 
 import asyncio
 import socket
@@ -6,6 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 BUFFER_BYTES = 256 << 10
+LINGER_S = 10.0
 
 # One buffer serves all relays: each read is handed on before the next begins.
 _buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -14,9 +19,10 @@ _buffer = memoryview(bytearray(BUFFER_BYTES))
 class _End(asyncio.BufferedProtocol):
     """One end; what it reads, its peer writes."""
 
-    def __init__(self, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_ended: Callable[[], None], on_lost: Callable[[], None]) -> None:
         self.peer: _End | None = None
         self.transport: asyncio.Transport | None = None
+        self._on_ended = on_ended
         self._on_lost = on_lost
         self._ended = False
 
@@ -38,6 +44,7 @@ class _End(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self._ended = True
+        self._on_ended()
         other = self._other()
         if other is None or other.is_closing():
             return False
@@ -59,6 +66,7 @@ class _End(asyncio.BufferedProtocol):
         other = self._other()
         if other is not None:
             other.close()
+        self._on_ended()
         self._on_lost()
 
     def _other(self) -> asyncio.Transport | None:
@@ -66,28 +74,40 @@ class _End(asyncio.BufferedProtocol):
 
 
 async def relay(connection: socket.socket, socket_path: str) -> None:
-    """Joins an accepted connection with a Unix socket; returns when both are closed.
+    """Joins an accepted connection with a Unix socket; returns when both are closed,
+    or LINGER_S after the first.
 
     Takes over ``connection``. Raises OSError when nothing listens at the path.
     """
     loop = asyncio.get_running_loop()
     done = loop.create_future()
     open_ends = 2
+    limit: asyncio.TimerHandle | None = None
+
+    def end() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def ended() -> None:
+        nonlocal limit
+        limit = limit or loop.call_later(LINGER_S, end)
 
     def lost() -> None:
         nonlocal open_ends
         open_ends -= 1
-        if open_ends == 0 and not done.done():
-            done.set_result(None)
+        if open_ends == 0:
+            end()
 
-    inner, outer = _End(lost), _End(lost)
+    inner, outer = _End(ended, lost), _End(ended, lost)
     inner.peer, outer.peer = outer, inner
     try:
         await loop.create_unix_connection(lambda: inner, socket_path)
         await loop.connect_accepted_socket(lambda: outer, connection)
         await done
     finally:
-        for end in (inner, outer):
-            if end.transport is not None:
-                end.transport.abort()
+        if limit is not None:
+            limit.cancel()
+        for either in (inner, outer):
+            if either.transport is not None:
+                either.transport.abort()
         connection.close()
