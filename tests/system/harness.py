@@ -86,6 +86,20 @@ class Cluster:
         )
         return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
+    def shell(self, line: str, cwd: Path) -> Result:
+        """A line as a person types it, with ``perseus`` on the path."""
+        folder = Path(sys.executable).parent
+        values = {**self.environment, "PATH": f"{folder}:{self.environment['PATH']}"}
+        done = subprocess.run(
+            ["sh", "-c", line],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LIMIT_S,
+            env=values,
+            cwd=cwd,
+        )
+        return Result(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
     def start(self, *arguments: str, **popen: Any) -> subprocess.Popen[bytes]:
         """Starts the command line and leaves it running."""
         given: dict[str, Any] = {

@@ -126,6 +126,11 @@ def test_ready_is_told_once(data: Path) -> None:
     os.close(reader)
 
 
+def test_the_log_is_its_owners_alone(data: Path) -> None:
+    with open(Paths(data).log, "ab", opener=lifecycle._private):
+        assert Paths(data).log.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_not_json_is_no_failure_of_its_own(data: Path) -> None:
     Paths(data).log.write_text("")
     error = lifecycle._failure(data, Paths(data).log, json.dumps({}).encode(), LIMIT_S)

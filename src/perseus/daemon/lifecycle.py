@@ -101,7 +101,7 @@ def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
     inherited = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{source}:{inherited}" if inherited else source
     command = [sys.executable, "-m", "perseus.daemon", "--data", str(data), "--ready", str(ready)]
-    with open(log, "ab") as output:
+    with open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -112,6 +112,10 @@ def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
             cwd="/",
             env=environment,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _await_answer(descriptor: int, timeout_s: float) -> bytes | None:
