@@ -6,6 +6,12 @@ from pathlib import Path
 import generate_docs
 import pytest
 
+from perseus.filestore.namespace import Namespace
+from perseus.filestore.replication import Replication
+from perseus.identity.tokens import Tokens
+from perseus.jobs.state import Jobs
+from perseus.membership.state import Membership
+
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
@@ -32,3 +38,17 @@ def test_links_between_pages_lead_somewhere() -> None:
         if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
     ]
     assert not dead, dead
+
+
+def test_the_architecture_names_each_machine_with_its_keys() -> None:
+    rows = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    for name, machine in (
+        ("tokens", Tokens),
+        ("membership", Membership),
+        ("namespace", Namespace),
+        ("replication", Replication),
+        ("jobs", Jobs),
+    ):
+        prefixes = ", ".join(f"`{prefix.decode()}`" for prefix in machine.prefixes)
+        where = f"`{machine.__module__.removeprefix('perseus.')}`"
+        assert f"| {name} | {prefixes} | {where} |" in rows
