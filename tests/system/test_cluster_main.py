@@ -92,6 +92,17 @@ def test_signals_are_forwarded(three: Cluster) -> None:
     assert running.wait(60) == 9
 
 
+def test_a_job_that_waits_says_why_and_goes_at_the_first_interrupt(three: Cluster) -> None:
+    running = three.start("run", "--cpu", "999", "--", "true")
+    assert running.stderr is not None
+    assert b"It needs 999 cores; the largest node has" in running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    assert b"is cancelled" in running.stderr.read()
+    assert running.wait(60) == 130
+    three.perseus("wait", "@last")
+    assert "perseus ps --" not in three.perseus("logs", "zzzzzzzz").stderr
+
+
 def test_output_is_live_also_for_one_who_comes_late(three: Cluster, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     script = f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo second"

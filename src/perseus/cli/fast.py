@@ -86,11 +86,12 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
     from perseus.client.spec import new_request_id
     from perseus.rpc.http_client import UnixConnection
 
-    def send_signal(job_id: str, number: int) -> None:
+    def send_signal(job_id: str, number: int) -> int:
         # A connection of its own: the job's is busy with its output.
         with UnixConnection(context.socket) as connection:
             request = {"job_id": job_id, "signal": number}
-            connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+            answer = connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+            return int(answer.get("tasks") or 0)
 
     request = runspec.submit_request(options, new_request_id())
     foreground = Foreground(send_signal)

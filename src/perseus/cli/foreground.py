@@ -24,6 +24,9 @@ else:
     from _signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
 
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
+# Those that end a program which does nothing about them.
+ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+SIGINT_NUMBER = int(SIGINT)
 # How long a signal may take on its way; meanwhile output waits.
 SIGNAL_TIMEOUT_S = 10.0
 EXIT_PIPE = 141
@@ -39,10 +42,10 @@ class Interrupted(BaseException):
 
 
 class Foreground:
-    """Shows one job. ``send_signal(job_id, number)`` reaches its tasks."""
+    """Shows one job. ``send_signal(job_id, number)`` returns how many tasks it reached."""
 
     def __init__(
-        self, send_signal: "Callable[[str, int], None]", quiet: bool = False, cancels: bool = True
+        self, send_signal: "Callable[[str, int], int]", quiet: bool = False, cancels: bool = True
     ) -> None:
         self._send_signal = send_signal
         self.quiet = quiet
@@ -167,19 +170,22 @@ class Foreground:
         else:
             self._early.append(number)
 
-    def _leave(self) -> None:
+    def _leave(self, number: int = SIGINT_NUMBER) -> None:
         if self.cancels:
             self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
         else:
             self.say(f"job {self.job_id} goes on; perseus kill {self.job_id} ends it")
-        raise Interrupted(128 + SIGINT)
+        raise Interrupted(128 + number)
 
     def _forward(self, number: int) -> None:
         try:
-            self._send_signal(self.job_id, int(number))
+            reached = self._send_signal(self.job_id, int(number))
         except PerseusError as error:
             self.say(f"signal {number} did not reach the job: {error.message}")
             return
+        if not reached and self.cancels and number in ENDING:
+            # Nothing of it runs: who wants to go is not made to ask twice.
+            self._leave(number)
         if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")

@@ -16,7 +16,7 @@ At most QUEUE_EVENTS pieces are held for a client that is slow.
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,12 +24,14 @@ from typing import Any, Protocol
 from perseus.errors import PerseusError
 from perseus.jobs import records
 from perseus.jobs.follow_watch import Watch, Watches
-from perseus.jobs.records import ENDED_STATES, FINISHED, RUNNING, Entry, TaskRecord
+from perseus.jobs.records import ENDED_STATES, FINISHED, PENDING, RUNNING, Entry, TaskRecord
 from perseus.jobs.state_job import Job, folder_of
 from perseus.jobs.views import ending_message, job_ending
 from perseus.proto.v1 import jobs_pb2
 
 LIVE_DELAY_S = 0.025
+# A task that waits longer for a node is told of, with the reason.
+WAIT_TOLD_S = 1.0
 # Between two tries to read from a node that does not answer.
 LIVE_RETRY_S = 1.0
 QUEUE_EVENTS = 8
@@ -97,13 +99,24 @@ class _Shown:
 
 
 class Follower:
-    """One client's view of one job; ``events`` is what it is sent."""
+    """One client's view of one job; ``events`` is what it is sent. ``why`` says in a
+    sentence why the job waits, or nothing."""
 
-    def __init__(self, job: Job, wanted: Wanted, sources: Sources, watches: Watches) -> None:
+    def __init__(
+        self,
+        job: Job,
+        wanted: Wanted,
+        sources: Sources,
+        watches: Watches,
+        why: Callable[[], str],
+    ) -> None:
         self._job = job
         self._wanted = wanted
         self._sources = sources
         self._watches = watches
+        self._why = why
+        # Why it waits, as it was told last.
+        self._told_why = ""
         # What is still to be skipped of each stream, counted over all tasks.
         self._offsets = [wanted.stdout_offset_bytes, wanted.stderr_offset_bytes]
         # Of the task being shown: what was told last, and which entries of its history.
@@ -201,7 +214,13 @@ class Follower:
                 state = self._job.task(index).state
                 if state in ENDED_STATES or not self._wanted.follow:
                     return
-                if state != RUNNING:
+                if state == PENDING and not await watch.changed(WAIT_TOLD_S):
+                    for event in self._waits(index):
+                        yield event
+                    await watch.changed()
+                elif state == PENDING:
+                    continue
+                elif state != RUNNING:
                     await watch.changed()
                 elif not await watch.changed(LIVE_DELAY_S):
                     return
@@ -228,6 +247,14 @@ class Follower:
                 )
             )
         return events
+
+    def _waits(self, index: int) -> list[jobs_pb2.FollowEvent]:
+        """Why a task still waits, when that was not told yet."""
+        why = self._why()
+        if not why or why == self._told_why:
+            return []
+        self._told_why = why
+        return [self._message(index, why)]
 
     def _message(self, index: int, sentence: str) -> jobs_pb2.FollowEvent:
         prefix = f"task {index}: " if self._job.record.count > 1 else ""

@@ -7,6 +7,7 @@ durable; whoever waits is woken by the effect JobChanged, after the commit.
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
@@ -219,7 +220,9 @@ class JobsService:
             )
         self._followers += 1
         try:
-            follower = Follower(job, wanted, self._sources, self._watches)
+            follower = Follower(
+                job, wanted, self._sources, self._watches, partial(why.waiting, self._jobs, job)
+            )
             async with aclosing(follower.events()) as events:
                 async for event in events:
                     yield event
@@ -243,7 +246,7 @@ class JobsService:
         if job is not None:
             return job
         if not text or len(text) > JOB_ID_LENGTH or not set(text) <= set(ALPHABET):
-            raise NotFoundError(f"{text[:80]!r} is not the id of a job", hint="perseus ps --all")
+            raise NotFoundError(f"{text[:80]!r} is not the id of a job", hint="perseus ps")
         found = [job_id for job_id in self._jobs.jobs() if job_id.startswith(text)]
         if len(found) > 1:
             raise InvalidError(
@@ -251,7 +254,7 @@ class JobsService:
                 hint="write more of it, or @last for your latest job",
             )
         if not found:
-            raise NotFoundError(f"there is no job {text!r}", hint="perseus ps --all")
+            raise NotFoundError(f"there is no job {text!r}", hint="perseus ps")
         return self._jobs.job(found[0])
 
     def _last(self, user: str) -> Job:

@@ -143,7 +143,7 @@ def _check_folder(folder: str) -> None:
     if folder and not os.path.isabs(folder):
         raise InvalidError(
             f"the working directory {folder!r} is not absolute",
-            hint="it is a folder of the node: --chdir /srv/data; or leave it out",
+            hint="it is a folder of the node: --workdir /srv/data; or leave it out",
         )
 
 

@@ -107,7 +107,7 @@ class Jobs:
         """The job of that id, written out; raises NotFoundError."""
         job = self._jobs.get(job_id)
         if job is None:
-            raise NotFoundError(f"there is no job {job_id!r}", hint="perseus ps --all")
+            raise NotFoundError(f"there is no job {job_id!r}", hint="perseus ps")
         return job
 
     def find(self, job_id: str) -> Job | None:

@@ -34,6 +34,11 @@ def sentences(jobs: Jobs, job: Job, time_s: float) -> list[str]:
     return lines
 
 
+def waiting(jobs: Jobs, job: Job) -> str:
+    """Why the job waits, for those who look on; empty when none of it waits."""
+    return " ".join(_waiting(jobs, job)) if job.waiting else ""
+
+
 def reason(needs: Needs, nodes: Sequence[NodeView]) -> str:
     """Why a task of these needs has no room on any of the nodes, in one sentence."""
     if not nodes:

@@ -138,9 +138,10 @@ def attach(invocation: Invocation) -> int:
     if invocation.console.as_json:
         return show_events(invocation, stream)
 
-    def send_signal(job_id: str, number: int) -> None:
+    def send_signal(job_id: str, number: int) -> int:
         request = {"job_id": job_id, "signal": number}
-        invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+        answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+        return int(answer.get("tasks") or 0)
 
     foreground = Foreground(send_signal, quiet=invocation.console.quiet, cancels=False)
     foreground.job_id = job.job_id

@@ -58,9 +58,10 @@ def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
 
 
 def _foreground(invocation: Invocation) -> Foreground:
-    def send_signal(job_id: str, number: int) -> None:
+    def send_signal(job_id: str, number: int) -> int:
         request = {"job_id": job_id, "signal": number}
-        invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+        answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
+        return int(answer.get("tasks") or 0)
 
     return Foreground(send_signal, quiet=invocation.console.quiet)
 
