@@ -16,6 +16,7 @@ from perseus.errors import (
 )
 from perseus.filestore import chunkstore
 from perseus.filestore.chunkstore import ChunkStore
+from perseus.filestore.chunkstore_pages import BULK_BYTES, RECENT_BYTES, RecentPages
 from perseus.filestore.scrub import Scrubber
 from perseus.proto.v1 import agent_pb2
 from perseus.settings import BLOCK_BYTES
@@ -218,3 +219,14 @@ def test_a_file_that_vanished_is_told_of(stores: Stores) -> None:
     with pytest.raises(NotFoundError), store.use(1):
         pass
     assert [e.deleted for e in stores.events] == [1]
+
+
+def test_the_newest_bulk_keeps_its_pages_and_older_bulk_leaves_for_it() -> None:
+    recent = RecentPages()
+    half = RECENT_BYTES // 2
+    assert recent.add(1, BULK_BYTES - 1) == []
+    assert recent.add(2, half) == []
+    assert recent.add(3, half) == []
+    assert recent.add(2, half) == []
+    assert recent.add(4, half) == [3]
+    assert recent.add(5, RECENT_BYTES) == [2, 4]

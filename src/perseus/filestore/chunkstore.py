@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from perseus.errors import (
 from perseus.filestore import chunkfile
 from perseus.filestore.chunkfile import ChunkFile, CorruptBlockError
 from perseus.filestore.chunkfile_log import HEADER_BYTES
+from perseus.filestore.chunkstore_pages import RecentPages
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.real import RealDisk
 
@@ -89,6 +90,7 @@ class ChunkStore:
         self._entries: dict[int, Entry] = {}
         # Entries whose file is open and unused, the oldest first.
         self._idle: OrderedDict[int, Entry] = OrderedDict()
+        self._recent = RecentPages()
         self._lock_file = -1
 
     def open(self) -> None:
@@ -192,6 +194,7 @@ class ChunkStore:
                 if not file.sealed and file.synced_bytes == 0:
                     # Nothing in it was ever acknowledged.
                     self._drop(chunk)
+        self._forget_pages(chunk, file.synced_bytes)
 
     @contextmanager
     def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:
@@ -203,6 +206,7 @@ class ChunkStore:
             with self.use(chunk) as file:
                 yield file
                 whole = file.sealed
+            self._forget_pages(chunk, file.synced_bytes)
         finally:
             if not whole:
                 self._drop(chunk)
@@ -277,6 +281,13 @@ class ChunkStore:
                 f"({self._reserve_bytes >> 20} MiB are kept free)",
                 hint="free space there, or lower the setting disk_reserve_bytes",
             )
+
+    def _forget_pages(self, chunk: int, size_bytes: int) -> None:
+        """``chunk`` was written: pages of older ones may go for it."""
+        for older in self._recent.add(chunk, size_bytes):
+            # One that is gone has no pages.
+            with suppress(PerseusError), self.use(older) as file:
+                file.forget_pages()
 
     def _base(self, chunk: int) -> Path:
         name = f"{chunk:016x}"
