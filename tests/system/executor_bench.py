@@ -16,9 +16,9 @@ from perseus.filestore.control import Shipped
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
 from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.runtime.processes import stat as stat_of
 from perseus.runtime.real import RealClock, RealDisk
 from perseus.runtime.spawner import RealSpawner, fork_spawner
-from perseus.runtime.spawner_journal import process_start
 from perseus.settings import Settings
 
 LIMIT_S = 60.0
@@ -226,4 +226,4 @@ def with_executor(
 
 
 def is_gone(pid: int) -> bool:
-    return process_start(pid) is None
+    return stat_of(pid) is None

@@ -25,8 +25,9 @@ from perseus.errors import (
     UnavailableError,
 )
 from perseus.runtime.ports import Exit, SpawnRequest
+from perseus.runtime.processes import stat as stat_of
 from perseus.runtime.spawner import RealSpawner, fork_spawner
-from perseus.runtime.spawner_journal import process_start, sweep
+from perseus.runtime.spawner_journal import sweep
 
 LIMIT_S = 30.0
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "PERSEUS_TEST_SESSION": ""}
@@ -85,7 +86,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    return process_start(pid) is None
+    return stat_of(pid) is None
 
 
 def append(path: Path, text: str) -> None:

@@ -85,17 +85,6 @@ def test_one_daemon_at_a_time(tmp_path: Path) -> None:
     FolderLock(tmp_path).release()
 
 
-@pytest.mark.parametrize("address", ["[::1]:7700", "10.0.0.1:0", "attic.lan:65535"])
-def test_addresses_and_back(address: str) -> None:
-    assert config.join_address(*config.split_address(address)) == address
-
-
-@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "host:x", "host:65536", "host:-1"])
-def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(InvalidError, match="is not an address"):
-        config.split_address(text)
-
-
 def test_folders_are_their_owners_alone(tmp_path: Path) -> None:
     paths = Paths(tmp_path / "data")
     os.umask(os.umask(0o022))

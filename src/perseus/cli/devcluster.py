@@ -15,6 +15,7 @@ from pathlib import Path
 
 from perseus.daemon import config, lifecycle, setup
 from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
+from perseus.runtime import processes
 
 NODES_MAXIMUM = 32
 PROCESSES_MAXIMUM = 10_000
@@ -170,8 +171,8 @@ def _tree(folder: Path, name: str) -> dict[int, str]:
         )
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and (parent := _parent(int(entry))) is not None:
-            children.setdefault(parent, []).append(int(entry))
+        if entry.isdigit() and (found := processes.stat(int(entry))) is not None:
+            children.setdefault(found.parent, []).append(int(entry))
     tree: dict[int, str] = {}
     waiting = [root]
     while waiting and len(tree) < PROCESSES_MAXIMUM:
@@ -195,13 +196,6 @@ def _freeze(folder: Path, name: str) -> dict[int, str]:
     return tree
 
 
-def _parent(pid: int) -> int | None:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, IndexError):
-        return None
-
-
 def _signal_all(tree: dict[int, str], number: int) -> None:
     for pid, started in tree.items():
         if lifecycle.process_start(pid) != started:
@@ -219,7 +213,5 @@ def _await_gone(tree: dict[int, str], timeout_s: float = 20.0) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
-        return False
+    found = processes.stat(pid)
+    return found is not None and found.state == "T"

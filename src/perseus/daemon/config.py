@@ -15,8 +15,11 @@ from typing import Any, get_origin
 
 from perseus import settings as settings_module
 from perseus.errors import ConflictError, IncompatibleError, InvalidError, NotFoundError
+from perseus.rpc.addresses import join_address, split_address
 from perseus.runtime.real import RealDisk
 from perseus.settings import DATA_VERSION, Settings
+
+__all__ = ["FolderLock", "NodeConfig", "Paths", "join_address", "split_address"]
 
 # Paths of Unix sockets are at most 107 bytes on Linux.
 SOCKET_PATH_MAXIMUM = 100
@@ -194,19 +197,3 @@ class FolderLock:
     def release(self) -> None:
         """Lets another daemon have the folder."""
         os.close(self._descriptor)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """``HOST:PORT`` (IPv6 in brackets) as host and port; raises InvalidError."""
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidError(
-            f"{address!r} is not an address", hint="write HOST:PORT, as in 192.168.1.10:7700"
-        )
-    return host, int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    """The inverse of split_address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -19,6 +19,7 @@ import perseus
 from perseus.daemon import config as config_module
 from perseus.daemon.config import Paths
 from perseus.errors import PerseusError, UnavailableError, from_code
+from perseus.runtime import processes
 
 START_TIMEOUT_S = 60.0
 DOOR_POLL_S = 0.02
@@ -40,11 +41,8 @@ def process_start(pid: int) -> str | None:
 
     With the pid it names a process for good: a reused pid has another start.
     """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
+    found = processes.stat(pid)
+    return None if found is None else str(found.start_ticks)
 
 
 def start(data: Path, timeout_s: float = START_TIMEOUT_S) -> int:
@@ -96,10 +94,6 @@ def _answers(path: Path) -> bool:
 
 
 def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
-    source = str(Path(perseus.__file__).resolve().parent.parent)
-    environment = dict(os.environ)
-    inherited = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = f"{source}:{inherited}" if inherited else source
     command = [sys.executable, "-m", "perseus.daemon", "--data", str(data), "--ready", str(ready)]
     with open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
@@ -110,8 +104,15 @@ def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
             pass_fds=[ready],
             start_new_session=True,
             cwd="/",
-            env=environment,
+            env=environment(),
         )
+
+
+def environment() -> dict[str, str]:
+    """A daemon's: ours, and a way to find this program wherever it was started from."""
+    source = str(Path(perseus.__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": f"{source}:{inherited}" if inherited else source}
 
 
 def _private(path: str, flags: int) -> int:

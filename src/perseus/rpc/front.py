@@ -31,6 +31,7 @@ from perseus.identity import roles
 from perseus.identity.files import Identity
 from perseus.identity.token_text import EXPIRED, LIVE, REVOKED, USED, TokenProof
 from perseus.rpc import client_hello
+from perseus.rpc.addresses import join_address, split_address
 from perseus.rpc.call import Caller
 from perseus.rpc.callers import CertificateReader, local_caller
 from perseus.rpc.client_hello import ClientHello, Incomplete, NotTlsError
@@ -101,7 +102,7 @@ class Front:
         if self._listener is None:
             raise UnavailableError("the front does not listen yet")
         host, port = self._listener.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return join_address(host, port)
 
     def use_identity(self, identity: Identity) -> None:
         """New connections see this certificate (after it was saved to its folder)."""
@@ -287,13 +288,10 @@ def _check_socket_path(path: str) -> None:
 
 
 def _listening_socket(listen: str) -> socket.socket:
-    host, separator, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidError(f"{listen!r} is not an address", hint="write HOST:PORT")
+    host, port = split_address(listen)
     try:
         family, _, _, _, address = socket.getaddrinfo(
-            host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         dual = family == socket.AF_INET6 and host == "::"
         listener = socket.create_server(

@@ -16,6 +16,7 @@ from perseus.errors import InvalidError, PerseusError, RefusedError, Unavailable
 from perseus.identity import subject
 from perseus.identity.files import Identity
 from perseus.identity.token_text import TokenText, parse_token
+from perseus.rpc.addresses import split_address
 from perseus.rpc.http_client import CONNECT_TIMEOUT_S, Connection
 
 # OpenSSL's numbers of why a certificate does not verify.
@@ -162,14 +163,9 @@ def _not_the_master(address: str) -> RefusedError:
 
 
 def _connect(address: str, timeout_s: float) -> socket.socket:
-    host, separator, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidError(
-            f"{address!r} is not an address", hint="write HOST:PORT, as in 192.168.1.10:7700"
-        )
+    host, port = split_address(address)
     try:
-        connection = socket.create_connection((host, int(port)), timeout_s)
+        connection = socket.create_connection((host, port), timeout_s)
     except ConnectionRefusedError:
         raise UnavailableError(
             f"nothing listens at {address}", hint="is the daemon running there?  perseus doctor"

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
+from perseus.runtime.processes import stat
+
 MARK = "PERSEUS_ATTEMPT_FOLDER"
 _MARK_PREFIX = f"{MARK}=".encode()
 JOURNAL_NAME = "journal"
@@ -27,23 +29,6 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _LINES_MAXIMUM = 4096
 # One pass over /proc may miss what is forked meanwhile; passes end when one finds nothing.
 _PASSES_MAXIMUM = 20
-
-
-def process_start(pid: int) -> tuple[int, int] | None:
-    """(start time in clock ticks since boot, session id); None when it is gone or a zombie."""
-    try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fields = os.read(descriptor, 1024).rpartition(b")")[2].split()
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    if len(fields) < 20 or fields[0] in (b"Z", b"X"):
-        return None
-    return int(fields[19]), int(fields[3])
 
 
 def _boot_id() -> str:
@@ -127,8 +112,8 @@ def sweep(attempts_folder: str) -> list[int]:
 
 
 def _began_within(pid: int, span: Span) -> bool:
-    found = process_start(pid)
-    return found is not None and span.earliest <= found[0] <= span.latest
+    found = stat(pid)
+    return found is not None and span.earliest <= found.start_ticks <= span.latest
 
 
 def _read(journal: str) -> dict[int, Span]:
@@ -159,13 +144,12 @@ def _kill_left_over(pid: int, entries: Mapping[int, Span], live: set[int], mark:
     except OSError:
         return False
     try:
-        found = process_start(pid)
+        found = stat(pid)
         if found is None:
             return False
         span = entries.get(pid)
-        is_task = span is not None and span.earliest <= found[0] <= span.latest
-        session = found[1]
-        if not (is_task or session in live or _is_marked(pid, mark)):
+        is_task = span is not None and span.earliest <= found.start_ticks <= span.latest
+        if not (is_task or found.session in live or _is_marked(pid, mark)):
             return False
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         return True
@@ -194,8 +178,7 @@ def _ancestors() -> Iterable[int]:
     pid = os.getpid()
     while pid > 0:
         yield pid
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                pid = int(file.read().rpartition(b")")[2].split()[1])
-        except OSError:
+        found = stat(pid)
+        if found is None:
             return
+        pid = found.parent

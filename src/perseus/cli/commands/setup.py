@@ -107,21 +107,13 @@ def start(invocation: Invocation) -> int:
     data = _existing_data(invocation.options.data)
     if invocation.options.foreground:
         command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
-        os.execve(command[0], command, _daemon_environment())
+        os.execve(command[0], command, lifecycle.environment())
     pid = lifecycle.start(data)
     if invocation.console.as_json:
         invocation.console.json({"data": str(data), "pid": pid})
     else:
         invocation.console.say(f"the daemon of {data} runs (process {pid})")
     return 0
-
-
-def _daemon_environment() -> dict[str, str]:
-    import perseus
-
-    source = str(Path(perseus.__file__).resolve().parent.parent)
-    inherited = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": f"{source}:{inherited}" if inherited else source}
 
 
 def stop(invocation: Invocation) -> int:
