@@ -185,6 +185,26 @@ def test_key_of_another_certificate_is_told(tmp_path: Path) -> None:
         identity.server_ssl_context()
 
 
+def test_a_renewal_that_breaks_off_leaves_a_certificate_and_its_key(tmp_path: Path) -> None:
+    import time
+
+    now_s = time.time()
+    old = _identity(tmp_path, time_s=now_s)
+    old.save()
+    key_pem, request_pem = files.new_key_and_request("anyone")
+    certificate_pem = AUTHORITY.sign(request_pem, NODE, 3600.0, now_s)
+    following = tmp_path / files.NEXT_KEY_FILE
+    following.write_bytes(key_pem)
+    loaded = Identity.load(tmp_path)
+    assert loaded.key_pem == old.key_pem
+    loaded.server_ssl_context()
+    (tmp_path / files.CERTIFICATE_FILE).write_bytes(certificate_pem)
+    loaded = Identity.load(tmp_path)
+    assert (loaded.certificate_pem, loaded.key_pem) == (certificate_pem, key_pem)
+    loaded.server_ssl_context()
+    assert not following.exists()
+
+
 def test_times_are_checked(tmp_path: Path) -> None:
     identity = _identity(tmp_path)
     identity.check_time(NOW_S)

@@ -9,6 +9,7 @@ and always ask the peer for its certificate.
 import os
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ CA_FILE = "ca.pem"
 CA_KEY_FILE = "ca.key"
 CERTIFICATE_FILE = "node.pem"
 KEY_FILE = "node.key"
+# The key of a certificate that is just being replaced.
+NEXT_KEY_FILE = "node.key.next"
 
 # The share of its lifetime that is left when a certificate should be renewed.
 RENEWAL_SHARE = 1 / 3
@@ -41,6 +44,7 @@ class Identity:
         try:
             ca_pem = (folder / CA_FILE).read_bytes()
             certificate_pem = (folder / CERTIFICATE_FILE).read_bytes()
+            _finish_save(folder)
             key_pem = read_private(folder / KEY_FILE)
         except FileNotFoundError as error:
             raise NotFoundError(
@@ -63,16 +67,23 @@ class Identity:
         return cls(folder, ca_pem, certificate_pem, key_pem, certificate)
 
     def save(self) -> None:
-        """Writes the folder durably, all mode 600. The key goes first: a certificate
-        without its key would be of no use."""
+        """Writes the folder durably, all mode 600.
+
+        Whenever it is broken off, ``load`` finds a certificate and its key: the key
+        lies beside the one before until the certificate is there.
+        """
         # Imported here: whoever only reads an identity shall not pay for asyncio.
         from perseus.runtime.real import RealDisk
 
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = RealDisk()
         disk.write(os.fspath(self.folder / CA_FILE), self.ca_pem, 0o600)
-        disk.write(os.fspath(self.folder / KEY_FILE), self.key_pem, 0o600)
+        following = self.folder / NEXT_KEY_FILE
+        disk.write(os.fspath(following), self.key_pem, 0o600)
         disk.write(os.fspath(self.folder / CERTIFICATE_FILE), self.certificate_pem, 0o600)
+        # Whoever loads it just now may have done so already.
+        with suppress(FileNotFoundError):
+            os.rename(following, self.folder / KEY_FILE)
 
     @property
     def subject(self) -> Subject:
@@ -160,6 +171,21 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:.0f} {word}"
     return f"{seconds:.0f} seconds"
+
+
+def _finish_save(folder: Path) -> None:
+    """Takes the next key where the certificate is already its own."""
+    following = folder / NEXT_KEY_FILE
+    if not following.exists():
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+            folder / CERTIFICATE_FILE, following
+        )
+        os.rename(following, folder / KEY_FILE)
+    except (OSError, ssl.SSLError):
+        # Its certificate is still to come, or another has taken it already.
+        return
 
 
 def read_private(path: Path) -> bytes:
