@@ -162,7 +162,11 @@ handled = [int(n) for n in signal.valid_signals()
            and signal.getsignal(n) != signal.SIG_DFL]
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 mask = os.umask(0)
-print(json.dumps({"ignored": int(status["SigIgn"], 16) & ~(1 << 12) & ~(1 << 24),
+# Python ignores two by itself. The C library keeps two more from every program, so what
+# this run itself was started with stays for them.
+looked_at = sum(1 << int(n) - 1 for n in signal.valid_signals()
+                if n not in (signal.SIGPIPE, signal.SIGXFSZ))
+print(json.dumps({"ignored": int(status["SigIgn"], 16) & looked_at,
     "blocked": int(status["SigBlk"], 16), "handled": handled, "umask": mask,
     "descriptors": [n for n in os.listdir("/proc/self/fd") if int(n) > 2],
     "session": os.getsid(0) == os.getpid(), "group": os.getpgrp() == os.getpid()}))
@@ -187,7 +191,8 @@ print(json.dumps({"ignored": int(status["SigIgn"], 16) & ~(1 << 12) & ~(1 << 24)
             }
             assert (bench.folder / "out").stat().st_mode & 0o777 == 0o600
             await bench.run("sh", "-c", "yes | head -1; grep SigIgn /proc/self/status")
-            assert "SigIgn:\t0000000000000000" in bench.out()
+            ignored = int(bench.out().rpartition("SigIgn:")[2], 16)
+            assert [n for n in signal.valid_signals() if ignored >> (n - 1) & 1] == []
 
         with_spawner(tmp_path, body)
     finally:
