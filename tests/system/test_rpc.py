@@ -246,6 +246,37 @@ def test_our_client_over_both_doors(lab: Lab) -> None:
             assert json.loads(connection.get("/healthz")) == {"status": "SERVING"}
 
 
+def test_long_bytes_as_they_are(lab: Lab) -> None:
+    """Who asks for raw bytes gets them behind their line; short ones stay within it."""
+    front = lab.front()
+    body = curl_socket(
+        lab,
+        "/perseus.v1.Files/Read",
+        *("--header", "perseus-raw: 1", "--data", f'{{"length_bytes": {2 << 20}}}'),
+    )
+    for number in range(2):
+        line, _, body = body.partition(b"\n")
+        said = json.loads(line)
+        assert said.pop("raw_bytes") == {"data": 1 << 20}
+        assert said == ({"offset_bytes": str(number << 20)} if number else {})
+        assert body[: 1 << 20] == bytes(1 << 20)
+        body = body[1 << 20 :]
+    assert body == b""
+    for connection in _each_connection(lab, front):
+        with connection:
+            for _ in range(2):
+                pieces = list(connection.stream("Files.Read", {"length_bytes": 8 << 20}, raw=True))
+                assert [piece["data"] for piece in pieces] == [bytes(1 << 20)] * 8
+                assert [int(piece.get("offset_bytes", 0)) >> 20 for piece in pieces] == list(
+                    range(8)
+                )
+            assert len(list(connection.stream("Jobs.Follow", {"job_id": "j"}, raw=True))) == 3
+            with pytest.raises(NotFoundError, match="its output is gone"):
+                list(connection.stream("Jobs.Follow", {"job_id": "broken"}, raw=True))
+            with pytest.raises(NotFoundError, match="there is no job"):
+                list(connection.stream("Jobs.Follow", {"job_id": "none"}, raw=True))
+
+
 def test_both_directions_over_json(lab: Lab) -> None:
     front = lab.front()
     with tls_client.TlsConnection.of(front.address, lab.folder / "node") as connection:

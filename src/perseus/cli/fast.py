@@ -104,7 +104,8 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
 
             feed = give(context, request, foreground)
         connection = UnixConnection(context.socket)
-        code = foreground.run(connection.stream("Jobs.Run", {"submit": request}), context)
+        events = connection.stream("Jobs.Run", {"submit": request}, raw=True)
+        code = foreground.run(events, context)
         is_over = True
         return code
     finally:

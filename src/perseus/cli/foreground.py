@@ -120,8 +120,8 @@ class Foreground:
             )
         return self.exit_code
 
-    def _pass_on(self, descriptor: int, text: str) -> None:
-        content = a2b_base64(text)
+    def _pass_on(self, descriptor: int, data: "str | bytes") -> None:
+        content = data if isinstance(data, bytes) else a2b_base64(data)
         write(descriptor, content)
         # Counted after it is out, so that nothing is left out after a break.
         self.shown_bytes[descriptor] += len(content)

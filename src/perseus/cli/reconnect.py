@@ -66,7 +66,7 @@ def _events(foreground: Foreground, transport: Transport) -> Iterator[dict[str, 
         "stdout_offset_bytes": foreground.shown_bytes[1],
         "stderr_offset_bytes": foreground.shown_bytes[2],
     }
-    stream = transport.stream("Jobs/Follow", request)
+    stream = transport.stream("Jobs/Follow", request, raw=True)
     try:
         yield from stream
     finally:

@@ -120,11 +120,11 @@ class Files:
             "length_bytes": length,
             "follow": follow,
         }
-        stream = self._transport.stream("Files/Read", request)
+        stream = self._transport.stream("Files/Read", request, raw=True)
         try:
             for message in stream:
-                if message.get("data"):
-                    yield a2b_base64(message["data"])
+                if data := message.get("data"):
+                    yield data if isinstance(data, bytes) else a2b_base64(data)
         finally:
             stream.close()
 

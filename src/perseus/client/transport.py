@@ -37,13 +37,14 @@ class Transport:
         with self._connection() as connection:
             return connection.call(_dotted(method), request, timeout_s)
 
-    def stream(self, method: str, request: Message) -> "Stream":
-        """A call with many answers, made when the first is asked for."""
-        return Stream(self._streamed(method, request))
+    def stream(self, method: str, request: Message, raw: bool = False) -> "Stream":
+        """A call with many answers, made when the first is asked for. With ``raw`` long byte
+        strings may come as bytes instead of base64."""
+        return Stream(self._streamed(method, request, raw))
 
-    def _streamed(self, method: str, request: Message) -> Generator[Message, None, None]:
+    def _streamed(self, method: str, request: Message, raw: bool) -> Generator[Message, None, None]:
         with self._connection() as connection:
-            yield from connection.stream(_dotted(method), request)
+            yield from connection.stream(_dotted(method), request, raw=raw)
 
     def upload(self, method: str, requests: Iterable[Message]) -> Message:
         """A call with many requests and one answer. When ``requests`` raises, the

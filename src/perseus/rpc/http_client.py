@@ -8,7 +8,8 @@
         connection.upload("Files.Write", pieces)                       many requests
         call = connection.start("Agents.Connect")                      both, by hand
 
-Messages are dicts in proto3 JSON: names in snake_case, bytes as base64, 64-bit
+Messages are dicts in proto3 JSON: names in snake_case, bytes as base64
+(``stream`` can have long ones as they are), 64-bit
 integers as strings in answers. A connection serves one call at a time and is
 kept for the next; it is opened when first used. Errors are PerseusErrors: those
 that the daemon sends, and UnavailableError where there is no daemon.
@@ -71,10 +72,13 @@ class Connection(ABC):
         return self._only(self._begin(method, request, timeout_s))
 
     def stream(
-        self, method: str, request: Message, timeout_s: float | None = None
+        self, method: str, request: Message, timeout_s: float | None = None, raw: bool = False
     ) -> Iterator[Message]:
-        """One request, many answers. Closing the iterator early closes the connection."""
-        call = self._begin(method, request, timeout_s)
+        """One request, many answers. Closing the iterator early closes the connection.
+
+        With ``raw`` long byte strings may come as bytes instead of base64.
+        """
+        call = self._begin(method, request, timeout_s, raw)
         try:
             yield from call
         finally:
@@ -118,7 +122,9 @@ class Connection(ABC):
         """For ``select``; answers that were received already do not show there."""
         return int(self._socket.fileno())
 
-    def _begin(self, method: str, request: Message | None, timeout_s: float | None) -> JsonCall:
+    def _begin(
+        self, method: str, request: Message | None, timeout_s: float | None, raw: bool = False
+    ) -> JsonCall:
         path = _path(method)
         self._ready()
         if timeout_s is not None:
@@ -126,6 +132,8 @@ class Connection(ABC):
         head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\n"
         if timeout_s is not None:
             head += f"perseus-timeout-s: {timeout_s:f}\r\n"
+        if raw:
+            head += "perseus-raw: 1\r\n"
         body = b""
         if request is None:
             head += "transfer-encoding: chunked\r\n\r\n"
@@ -216,9 +224,7 @@ class Connection(ABC):
     def _take(self, count: int) -> bytes:
         while len(self._buffer) < count:
             self._receive()
-        taken = bytes(memoryview(self._buffer)[:count])
-        del self._buffer[:count]
-        return taken
+        return _cut(self._buffer, count)
 
     def _finished(self, keep: bool) -> None:
         self._busy = None
@@ -237,6 +243,7 @@ class JsonCall:
         self._status = 0
         self._pieces: Iterator[bytes] | None = None
         self._is_lines = False
+        self._is_raw = False
         self._keep = True
         self._line = bytearray()
         self._lines: list[bytes] = []
@@ -259,7 +266,26 @@ class JsonCall:
                 return self._decode(self._lines.pop(0))
             if self.ended:
                 return None
+            pieces = self._answer()
+            if self._is_raw and (message := self._receive_raw(pieces)) is not None:
+                return message
             self._read()
+
+    def _receive_raw(self, pieces: Iterator[bytes]) -> Message | None:
+        """A line and the bytes that follow it; None at the end of the answer."""
+        line = self._line
+        while (end := line.find(b"\n")) < 0:
+            if (piece := next(pieces, None)) is None:
+                return None
+            line += piece
+        message = self._decode(_cut(line, end + 1))
+        for name, size in message.pop("raw_bytes", {}).items():
+            while len(line) < size:
+                if (piece := next(pieces, None)) is None:
+                    raise self._connection._broken(None)
+                line += piece
+            message[name] = _cut(line, size)
+        return message
 
     def __iter__(self) -> Iterator[Message]:
         while (message := self.receive()) is not None:
@@ -324,7 +350,9 @@ class JsonCall:
         if self._pieces is None:
             headers = self._read_head()
             self._keep = headers.get("connection", "").lower() != "close"
-            self._is_lines = headers.get("content-type", "").startswith("application/x-ndjson")
+            kind = headers.get("content-type", "")
+            self._is_lines = kind.startswith("application/x-ndjson")
+            self._is_raw = kind.endswith("raw=1")
             if headers.get("transfer-encoding", "").lower() == "chunked":
                 self._pieces = self._chunks()
             else:
@@ -419,6 +447,14 @@ class UnixConnection(Connection):
                 hint="is it running?  perseus doctor",
             ) from None
         return connection
+
+
+def _cut(buffer: bytearray, count: int) -> bytes:
+    """Takes that many bytes off the front."""
+    with memoryview(buffer) as view:
+        taken = bytes(view[:count])
+    del buffer[:count]
+    return taken
 
 
 def _path(method: str) -> str:

@@ -6,7 +6,9 @@ streams, requests and responses are NDJSON: one object a line. An error is
 stream's last line. ``perseus-timeout-s`` in the head sets a time limit.
 
 The head of a streamed answer is sent with its first line, so that an error
-before that has its own status. ``GET /`` and ``GET /healthz`` say that a
+before that has its own status. Who says ``perseus-raw: 1`` in the head gets long
+byte strings of a stream behind their line, as they are (``json_codec.emit_raw``);
+the answer's content type then ends with ``raw=1``. ``GET /`` and ``GET /healthz`` say that a
 daemon is here; ``GET /ca`` gives the authority's certificate to the holder of
 a join token, who compares it with his token before he says anything secret.
 """
@@ -41,6 +43,7 @@ TIMEOUT_MAXIMUM_S = 30 * 86400.0
 
 _JSON = ("content-type", "application/json")
 _NDJSON = ("content-type", "application/x-ndjson")
+_RAW_NDJSON = ("content-type", "application/x-ndjson; raw=1")
 
 
 class JsonDoor:
@@ -56,7 +59,7 @@ class JsonDoor:
     ) -> None:
         """Answers one request of ``caller``."""
         path = request.target.decode("ascii", "replace").partition("?")[0]
-        exchange = _Exchange(connection)
+        exchange = _Exchange(connection, (b"perseus-raw", b"1") in request.headers)
         try:
             if request.method == b"POST":
                 await self._call(exchange, request, path, caller)
@@ -126,15 +129,16 @@ class JsonDoor:
         stream: Any = self._registry.respond_stream(method, request, call)
         async with aclosing(stream) as responses:
             async for response in responses:
-                await exchange.write(json_codec.emit(response) + b"\n")
+                await exchange.write(response)
         exchange.end()
 
 
 class _Exchange:
     """One request and its answer, as lines of JSON."""
 
-    def __init__(self, connection: HttpConnection) -> None:
+    def __init__(self, connection: HttpConnection, raw: bool) -> None:
         self.connection = connection
+        self._raw = raw
         self._begun = False
 
     async def message(self, kind: Any) -> Any:
@@ -179,10 +183,13 @@ class _Exchange:
         except GoneError as error:
             raise UnavailableError(f"the caller went away: {error}") from None
 
-    async def write(self, line: bytes) -> None:
-        """A line of a streamed answer."""
+    async def write(self, message: Any) -> None:
+        """A message of a streamed answer."""
         self._begin()
-        await self.connection.write(line)
+        if self._raw:
+            await self.connection.write(json_codec.emit_raw(message))
+        else:
+            await self.connection.write(json_codec.emit(message) + b"\n")
 
     def end(self) -> None:
         """Ends a streamed answer, also one without a line."""
@@ -201,7 +208,10 @@ class _Exchange:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            headers: Headers = [_NDJSON, ("cache-control", "no-store")]
+            headers: Headers = [
+                _RAW_NDJSON if self._raw else _NDJSON,
+                ("cache-control", "no-store"),
+            ]
             self.connection.begin(headers)
 
 

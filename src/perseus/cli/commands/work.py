@@ -25,8 +25,10 @@ def run(invocation: Invocation) -> int:
         context = invocation.cluster.context
         if not request["spec"].get("stdin_path"):
             feed = give(context, request, foreground)
-        stream = invocation.cluster.transport.stream("Jobs/Run", {"submit": request})
-        if invocation.console.as_json:
+        as_json = invocation.console.as_json
+        transport = invocation.cluster.transport
+        stream = transport.stream("Jobs/Run", {"submit": request}, raw=not as_json)
+        if as_json:
             code = show_events(invocation, stream)
         else:
             code = foreground.run(iter(stream), context)
