@@ -60,13 +60,13 @@ def fork_spawner(children: spawner_process.Children, journal: str | None = None)
     and those of the log's handlers are of use there.
     """
     ours, theirs = socket.socketpair()
+    # For good: the collector writes to what it goes through, and so ends the sharing of it.
     gc.collect()
     gc.freeze()
     pid = os.fork()
     if pid == 0:
         ours.close()
         spawner_process.run(theirs, children, journal)
-    gc.unfreeze()
     theirs.close()
     return RealSpawner(pid, ours)
 
