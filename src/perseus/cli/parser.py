@@ -64,6 +64,7 @@ def build_parser() -> Parser:
     _add_cluster(commands)
     _add_nodes(commands)
     _add_dev(commands)
+    _add_algorithms(commands)
     _add_here(commands)
     return parser
 
@@ -451,6 +452,36 @@ perseus dev down""",
         parser.add_argument(
             "--dir", metavar="FOLDER", help="default: the one in use, or ./perseus-dev"
         )
+
+
+def _add_algorithms(commands: Subparsers) -> None:
+    sim = _command(
+        commands,
+        "sim",
+        "run a distributed algorithm under faults, from seeds, and show what breaks",
+        "simulation:simulate",
+        """
+perseus sim raft.py:Raft --nodes 5 --seeds 1000
+perseus sim perseus.algo.library.kv:Kv
+perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
+    )
+    sim.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS; also a Layout")
+    sim.add_argument("--nodes", type=int, default=5, metavar="N", help="default 5")
+    sim.add_argument("--seeds", type=int, default=100, metavar="N", help="runs; default 100")
+    sim.add_argument("--first", type=int, default=0, metavar="SEED", help="the first; default 0")
+    sim.add_argument("--time", default="60", metavar="TIME", help="simulated, of each; default 60s")
+    sim.add_argument(
+        "--faults", default="all", metavar="WHICH", help="none, network, crash, some or all"
+    )
+    sim.add_argument("--processes", type=int, default=0, metavar="N", help="default: one a core")
+    sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
+    one = sim.add_argument_group("one run again")
+    one.add_argument("--seed", type=int, metavar="SEED", help="run this one and show it")
+    one.add_argument("--keep", metavar="N,N", help="of its faults only these")
+    one.add_argument("--calm", action="store_true", help="no message is lost, doubled or late")
+    one.add_argument("--trace", action="store_true", help="print each event")
+    one.add_argument("--diagram", action="store_true", help="draw its end in columns of text")
+    one.add_argument("--picture", metavar="FILE.svg", help="draw its end as a picture")
 
 
 def _add_here(commands: Subparsers) -> None:

@@ -1,0 +1,1 @@
+"""Judges of recorded histories; each says what is wrong, not only that something is."""

@@ -1,0 +1,68 @@
+"""Which processes an algorithm is made of.
+
+A class alone means a group of it, as many as ``--nodes`` says, named n1, n2, ....
+``Layout`` names more than one group::
+
+    paxos = Layout(proposers=Group(Proposer, 2), acceptors=Group(Acceptor, 3))
+
+makes proposers1, proposers2, acceptors1, ...; ``self.group("acceptors")`` has their ids.
+A client (``clients=Group(Client, 2, is_client=True)``) is a process that faults spare.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from perseus.algo.process import Id, Process
+from perseus.errors import InvalidError
+
+PROCESSES_MAXIMUM = 1000
+DEFAULT_GROUP = "n"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Processes of one class. ``count`` 0 means as many as are asked for."""
+
+    kind: type[Process]
+    count: int = 0
+    # Stands outside: it is not killed, paused or cut off, nor has its clock skewed.
+    is_client: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Layout:
+    """Named groups; every process may know all of them."""
+
+    def __init__(self, **groups: Group) -> None:
+        if not groups:
+            raise InvalidError("a Layout has at least one Group", hint="Layout(n=Group(Echo, 3))")
+        self.groups = groups
+
+    @staticmethod
+    def of(subject: "type[Process] | Layout") -> "Layout":
+        """The layout of a class is a group of it, with the class's own ``clients`` beside."""
+        if isinstance(subject, Layout):
+            return subject
+        if not (isinstance(subject, type) and issubclass(subject, Process)):
+            raise InvalidError(
+                f"{subject!r} is no algorithm",
+                hint="name a class derived from perseus.algo.Process, or a perseus.algo.Layout",
+            )
+        groups = {DEFAULT_GROUP: Group(subject)}
+        if subject.client is not None:
+            groups["client"] = Group(subject.client, subject.clients, is_client=True)
+        return Layout(**groups)
+
+    def members(self, nodes: int) -> dict[str, tuple[Id, ...]]:
+        """The ids of each group when ``nodes`` are asked for."""
+        members = {}
+        for name, group in self.groups.items():
+            count = group.count or nodes
+            if not 1 <= count <= PROCESSES_MAXIMUM:
+                raise InvalidError(
+                    f"a group of {count} processes is not possible",
+                    hint=f"1 to {PROCESSES_MAXIMUM}",
+                )
+            members[name] = tuple(f"{name}{number}" for number in range(1, count + 1))
+        return members

@@ -1,0 +1,1 @@
+"""Algorithms of the textbooks, each a module of its own with its properties beside it."""

@@ -1,0 +1,309 @@
+"""``Process``: what an algorithm is written as. The package's docstring is its reference page.
+
+A process is driven by a *host* (the simulator's, the cluster's, or a test's), which
+calls one handler at a time and then takes up what the handler left: ``_changes``
+to persist, ``_outbox`` to send once they are, ``_spawned`` to start. The process
+itself does no I/O, so all hosts drive the very same code.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+from perseus.algo import durability
+from perseus.errors import InvalidError
+
+if TYPE_CHECKING:
+    from perseus.algo.properties import Property
+
+Id = str
+Handler = Callable[..., None]
+AnyProcess = TypeVar("AnyProcess", bound="Process")
+Decorated = TypeVar("Decorated", bound=Callable[..., None])
+
+# Sends of one handler; more is a loop that does not end.
+OUTBOX_MAXIMUM = 100_000
+
+
+class Timer(Protocol):
+    """What ``after`` gives."""
+
+    def cancel(self) -> None:
+        """It does not fire; quiet when it has, or was cancelled."""
+
+
+class Chance(Protocol):
+    """A process's own source of chance; the simulator's comes from the seed."""
+
+    def random(self) -> float:
+        """From 0 up to but not including 1."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """Between ``low`` and ``high``."""
+
+    def below(self, count: int) -> int:
+        """A whole number from 0 up to but not including ``count``."""
+
+
+class Host(Protocol):
+    """What drives processes; algorithms never see it."""
+
+    def now_s(self, process: "Process") -> float:
+        """The process's own clock: it runs forward, perhaps fast or slow."""
+
+    def after(
+        self, process: "Process", seconds: float, handler: Handler, arguments: tuple[Any, ...]
+    ) -> Timer:
+        """Calls the handler as a step of its own, unless the process has ended by then."""
+
+
+class Envelope(NamedTuple):
+    """One message on its way. ``number`` asks for a reply under it, ``answers`` is one."""
+
+    to: Id
+    message: Any
+    number: int = 0
+    answers: int = 0
+
+
+class Place(NamedTuple):
+    """Who a process is, and whom it knows."""
+
+    id: Id
+    group: str
+    groups: Mapping[str, tuple[Id, ...]]
+    # How often it has started before; numbers of requests are not used again.
+    restarts: int = 0
+
+
+class Request(NamedTuple):
+    """A request that waits for its reply."""
+
+    on_reply: Handler
+    timer: Timer
+
+
+def on(message: type) -> Callable[[Decorated], Decorated]:
+    """Makes the method the handler of messages of this class: ``(self, sender, message)``."""
+    if not isinstance(message, type):
+        raise InvalidError(
+            "@on needs the class of the message", hint="@on(Ping) above def ping(self, sender, m)"
+        )
+
+    def decorate(function: Decorated) -> Decorated:
+        kinds = getattr(function, "_handles", ())
+        function._handles = (*kinds, message)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+class Process:
+    """A process of a distributed algorithm; see ``perseus.algo``."""
+
+    # Who uses the algorithm while it is simulated, and how many of them.
+    client: ClassVar["type[Process] | None"] = None
+    clients: ClassVar[int] = 1
+
+    _handlers: ClassVar[dict[type, Handler]] = {}
+    _durable: ClassVar[dict[str, durability.Attribute]] = {}
+    _properties: ClassVar[list["Property"]] = []
+
+    id: Id
+    peers: tuple[Id, ...]
+    everyone: tuple[Id, ...]
+    majority: int
+    random: Chance
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            raise InvalidError(
+                f"{cls.__name__} has an __init__, which would not run again after a crash",
+                hint="set what is volatile in start(), what survives with durable(...),"
+                " and options as class attributes",
+            )
+        cls._properties = []
+        cls._durable = durability.attributes_of(cls)
+        cls._handlers = dict(cls._handlers)
+        taken: dict[type, str] = {}
+        for name, value in list(vars(cls).items()):
+            for kind in getattr(value, "_handles", ()):
+                if kind in taken:
+                    raise InvalidError(
+                        f"{cls.__name__} handles {kind.__name__} twice:"
+                        f" in {taken[kind]} and in {name}"
+                    )
+                taken[kind] = name
+                cls._handlers[kind] = value
+
+    # What an algorithm overrides.
+
+    def start(self) -> None:
+        """At birth and after each crash, before any message: sets what is volatile."""
+
+    def unhandled(self, sender: Id, message: Any) -> None:
+        """A message without a handler is a defect, unless this says otherwise."""
+        raise InvalidError(
+            f"{type(self).__name__} has no handler for {type(message).__name__}",
+            hint=f"@on({type(message).__name__}) above a method (self, sender, message)",
+        )
+
+    # What an algorithm calls.
+
+    @property
+    def now(self) -> float:
+        """Seconds by this process's own clock; others' clocks differ."""
+        return self._host.now_s(self)
+
+    @property
+    def restarts(self) -> int:
+        """How often this process has started before."""
+        return self._place.restarts
+
+    def send(self, to: Id, message: Any) -> None:
+        """Sends once this step is durable. It may be lost, late, doubled or overtaken."""
+        self._outbox.append((to, message, 0, 0))
+
+    def broadcast(self, message: Any, to: str = "") -> None:
+        """Sends to each peer, or to each other process of the group ``to``."""
+        out = self._outbox
+        for peer in self.peers if not to else self.group(to):
+            if peer != self.id:
+                out.append((peer, message, 0, 0))
+
+    def reply(self, message: Any) -> None:
+        """Sends to whom the message that is being handled came from, as the answer to it."""
+        if self._sender is None:
+            raise InvalidError(
+                "there is nothing to reply to: no message is being handled",
+                hint="keep the sender's id, and send(sender, message) later",
+            )
+        self._outbox.append((self._sender, message, 0, self._asked))
+
+    def request(
+        self,
+        to: Id,
+        message: Any,
+        *,
+        timeout_s: float,
+        on_reply: Handler,
+        on_timeout: Handler | None = None,
+    ) -> None:
+        """Sends, and calls ``on_reply(sender, reply)`` for the first reply within
+        ``timeout_s``, else ``on_timeout()``. What was asked for may happen all the same."""
+        self._requested += 1
+        number = self._requested
+        timer = self.after(timeout_s, self._give_up, number, on_timeout)
+        self._requests[number] = Request(on_reply, timer)
+        self._outbox.append((to, message, number, 0))
+
+    def after(
+        self, seconds: "float | tuple[float, float]", handler: Handler, *arguments: Any
+    ) -> Timer:
+        """Calls ``handler(*arguments)`` as a step of its own, by this process's clock.
+
+        ``(low, high)`` draws the time between them. A crash takes all timers away.
+        """
+        if seconds.__class__ is tuple:
+            low, high = seconds
+            seconds = self.random.uniform(low, high)
+        if seconds < 0:  # type: ignore[operator]
+            raise InvalidError(f"after {seconds} s: time does not run backward")
+        return self._host.after(self, seconds, handler, arguments)  # type: ignore[arg-type]
+
+    def group(self, name: str) -> tuple[Id, ...]:
+        """The ids of a named group of the layout."""
+        try:
+            return self._place.groups[name]
+        except KeyError:
+            names = ", ".join(self._place.groups)
+            raise InvalidError(f"there is no group {name!r}", hint=f"groups are: {names}") from None
+
+    def spawn(self, kind: "type[Process]", name: str, **options: Any) -> Id:
+        """Starts a process beside this one, once this step is durable; its id.
+
+        It dies with its node. What starts again calls ``spawn`` again in ``start``;
+        what was durable to a process of that name is still there.
+        """
+        if not name or "/" in name:
+            raise InvalidError(f"{name!r} is not a name for a process", hint="a word without '/'")
+        made = f"{self.id}/{name}"
+        self._spawned.append((kind, made, options))
+        return made
+
+    def stop(self) -> None:
+        """Ends this process with this step."""
+        self._is_over = True
+
+    # What hosts call.
+
+    @classmethod
+    def create(
+        cls: type[AnyProcess],
+        place: Place,
+        host: Host,
+        chance: Chance,
+        disk: Mapping[durability.Key, Any],
+        options: Mapping[str, Any],
+    ) -> AnyProcess:
+        """A process with the durable state of ``disk``, before its ``start``."""
+        process = object.__new__(cls)
+        space = process.__dict__
+        everyone = place.groups.get(place.group, (place.id,))
+        space |= {
+            "id": place.id,
+            "peers": tuple(peer for peer in everyone if peer != place.id),
+            "everyone": everyone,
+            "majority": len(everyone) // 2 + 1,
+            "random": chance,
+            durability.CHANGES: {},
+            "_host": host,
+            "_place": place,
+            "_outbox": [],
+            "_spawned": [],
+            "_is_over": False,
+            "_sender": None,
+            "_asked": 0,
+            "_requests": {},
+            "_requested": place.restarts << 32,
+        }
+        durability.begin(process, cls._durable, disk)
+        for name, value in options.items():
+            if name.startswith("_") or not hasattr(cls, name):
+                raise InvalidError(f"{cls.__name__} has no option {name!r}")
+            setattr(process, name, value)
+        return process
+
+    def deliver(self, sender: Id, message: Any, number: int = 0, answers: int = 0) -> None:
+        """Runs the handler of a message."""
+        if answers:
+            waiting = self._requests.pop(answers, None)
+            if waiting is None:
+                return
+            waiting.timer.cancel()
+            handler = waiting.on_reply
+            self._sender, self._asked = sender, number
+            handler(sender, message)
+        else:
+            self._sender, self._asked = sender, number
+            found = self._handlers.get(message.__class__)
+            if found is None:
+                self.unhandled(sender, message)
+            else:
+                found(self, sender, message)
+        self._sender = None
+
+    def _give_up(self, number: int, on_timeout: Handler | None) -> None:
+        if self._requests.pop(number, None) is not None and on_timeout is not None:
+            on_timeout()
+
+    _host: Host
+    _place: Place
+    _changes: durability.Changes
+    _outbox: list[tuple[Id, Any, int, int]]
+    _spawned: list[tuple["type[Process]", Id, dict[str, Any]]]
+    _is_over: bool
+    _sender: Id | None
+    _asked: int
+    _requests: dict[int, Request]
+    _requested: int

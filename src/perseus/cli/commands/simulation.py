@@ -1,0 +1,252 @@
+"""``perseus sim``: runs an algorithm under faults, from seeds, and shows what broke.
+
+Exit code 0 when every property held, 1 when one did not or a "sometimes" never came.
+"""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perseus.cli.main import Invocation
+from perseus.cli.units import UsageError, parse_duration_s
+from perseus.sim import diagram, faults, runner, shrink, trace
+from perseus.sim.load import load
+from perseus.sim.runner import Plan
+from perseus.sim.watch import Outcome
+
+SEEDS_MAXIMUM = 10_000_000
+NODES_MAXIMUM = 1000
+REPORT_INTERVAL_S = 0.2
+
+
+def simulate(invocation: Invocation) -> int:
+    """Many seeds, or the one that ``--seed`` names."""
+    _fix_hashes()
+    options = invocation.options
+    about = _plan(options)
+    load(about.target)
+    if options.seed is not None:
+        return _replay(invocation, about, options.seed)
+    return _Series(invocation, about).run()
+
+
+def _fix_hashes() -> None:
+    """Begins anew with fixed hashes of text: the order of a set must not differ from run to
+    run. A daemon-less command, so nothing is lost by it."""
+    if not sys.flags.hash_randomization:
+        return
+    program = (
+        "import sys; sys.path[:] = eval(sys.argv.pop(1));"
+        "from perseus.cli.fast import start; start(sys.argv[1:])"
+    )
+    command = [sys.executable, "-s", "-X", "utf8", "-c", program, repr(sys.path), *sys.argv[1:]]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})
+
+
+def _plan(options: Any) -> Plan:
+    if not 1 <= options.nodes <= NODES_MAXIMUM:
+        raise UsageError(f"--nodes {options.nodes} is not possible", hint=f"1 to {NODES_MAXIMUM}")
+    keep = None
+    if options.keep is not None:
+        try:
+            keep = tuple(int(place) for place in options.keep.split(",") if place)
+        except ValueError:
+            raise UsageError(f"--keep {options.keep!r}", hint="numbers, as in --keep 0,4") from None
+    return Plan(
+        options.target,
+        faults.preset(options.faults),
+        options.nodes,
+        parse_duration_s(options.time, "--time"),
+        keep=keep,
+        is_calm=options.calm,
+    )
+
+
+def command(about: Plan, options: Any, seed: int) -> str:
+    """What to type to see one run again."""
+    words = ["perseus sim", about.target, f"--seed {seed}", f"--nodes {about.nodes}"]
+    if options.faults != "all":
+        words.append(f"--faults {options.faults}")
+    words.append(f"--time {about.until_s:g}")
+    if about.keep is not None:
+        words.append(f"--keep {','.join(map(str, about.keep))}" if about.keep else "--keep ''")
+    if about.is_calm:
+        words.append("--calm")
+    return " ".join(words)
+
+
+# One seed.
+
+
+def _replay(invocation: Invocation, about: Plan, seed: int) -> int:
+    console, options = invocation.console, invocation.options
+    taken = trace.Trace()
+    world = runner.world(about, seed, taken)
+    outcome = world.run()
+    if console.as_json:
+        console.json(_as_json(outcome) | {"digest": taken.digest, "events": taken.count})
+    else:
+        if options.trace:
+            console.line(trace.text(list(taken.events)))
+        if options.diagram:
+            console.line(diagram.text(list(taken.events)))
+        for fault in world.plan:
+            console.say(f"fault: {fault}")
+        _tell(invocation, outcome)
+        console.say(f"digest of its {taken.count} events: {taken.digest[:16]}")
+    _draw(invocation, outcome, taken)
+    return 0 if outcome.violation is None else 1
+
+
+def _tell(invocation: Invocation, outcome: Outcome) -> None:
+    console = invocation.console
+    for error, count in outcome.errors.items():
+        console.say(f"a handler raised, {count} times: {error}")
+    if outcome.violation is None:
+        console.line(
+            f"seed {outcome.seed}: all properties held in {outcome.simulated_s:.1f} s,"
+            f" {outcome.steps} steps, {outcome.crashes} crashes"
+        )
+    else:
+        words = console.colour("broken", "red")
+        at_s = outcome.violation.at_s
+        console.line(f"seed {outcome.seed}: {words} after {at_s:.3f} s: {outcome.violation}")
+
+
+def _draw(invocation: Invocation, outcome: Outcome, taken: trace.Trace) -> None:
+    path = invocation.options.picture
+    if path:
+        title = f"seed {outcome.seed}: {outcome.violation or 'all properties held'}"
+        Path(path).write_text(diagram.svg(list(taken.events), title))
+        invocation.console.say(f"the picture is in {path}")
+
+
+# Many seeds.
+
+
+@dataclass
+class _Series:
+    invocation: Invocation
+    about: Plan
+    begun_s: float = field(default_factory=time.monotonic)
+    told_s: float = 0.0
+    done: int = 0
+    steps: int = 0
+    simulated_s: float = 0.0
+    reached: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> int:
+        """Until one fails, or all have run."""
+        options = self.invocation.options
+        if not 1 <= options.seeds <= SEEDS_MAXIMUM:
+            raise UsageError(f"--seeds {options.seeds} is not possible", hint="--seeds 1000")
+        seeds = range(options.first, options.first + options.seeds)
+        for outcome in runner.run_many(self.about, seeds, options.processes):
+            self._count(outcome)
+            if outcome.violation is not None:
+                self._clear()
+                return self._failed(outcome)
+            self._progress(len(seeds))
+        self._clear()
+        return self._held(seeds)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.done += 1
+        self.steps += outcome.steps
+        self.simulated_s += outcome.simulated_s
+        self.reached.update(outcome.reached)
+        self.errors.update(outcome.errors)
+
+    def _progress(self, total: int) -> None:
+        console, now_s = self.invocation.console, time.monotonic()
+        shown = not (console.quiet or console.as_json) and sys.stderr.isatty()
+        if shown and now_s > self.told_s + REPORT_INTERVAL_S:
+            self.told_s = now_s
+            sys.stderr.write(f"\r\033[K{self.done} of {total} seeds")
+            sys.stderr.flush()
+
+    def _clear(self) -> None:
+        if self.told_s:
+            sys.stderr.write("\r\033[K")
+
+    def _failed(self, outcome: Outcome) -> int:
+        console, options = self.invocation.console, self.invocation.options
+        smaller = None
+        if not options.no_shrink:
+            smaller = shrink.shrink(self.about, outcome)
+        replay = command(self.about, options, outcome.seed)
+        shorter = command(smaller.about, options, outcome.seed) if smaller else replay
+        taken = trace.Trace()
+        about = smaller.about if smaller else self.about
+        last = runner.world(about, outcome.seed, taken).run()
+        if console.as_json:
+            console.json(_as_json(outcome) | {"replay": replay, "shrunk": shorter})
+        else:
+            _tell(self.invocation, outcome)
+            console.line(f"again:   {replay}")
+            if smaller:
+                kept = len(smaller.about.keep or ())
+                calm = ", no loss of messages" if smaller.about.is_calm else ""
+                console.line(f"smaller: {shorter}")
+                console.say(f"made smaller in {smaller.runs} runs: {kept} faults{calm}")
+                console.say(f"which breaks as: {last.violation}")
+        _draw(self.invocation, last, taken)
+        return 1
+
+    def _held(self, seeds: Sequence[int]) -> int:
+        console = self.invocation.console
+        took_s = time.monotonic() - self.begun_s
+        world = runner.world(self.about, seeds[0])
+        wanted = [p.name for p in world.properties if p.kind == "sometimes"]
+        missing = [name for name in wanted if name not in self.reached]
+        if console.as_json:
+            console.json(
+                {
+                    "seeds": len(seeds),
+                    "violation": None,
+                    "never_reached": missing,
+                    "simulated_s": self.simulated_s,
+                    "steps": self.steps,
+                    "seconds": took_s,
+                    "errors": dict(self.errors),
+                }
+            )
+            return 1 if missing else 0
+        for error, count in self.errors.most_common():
+            console.say(f"a handler raised, {count} times: {error}")
+        for one in world.properties:
+            console.line(f"{one.kind:10}  {one.name}{self._share(one.name, one.kind)}")
+        console.say(
+            f"{len(seeds)} seeds, {self.simulated_s:.0f} simulated seconds in {took_s:.1f} s"
+        )
+        for name in missing:
+            console.say(f"no run reached `{name}`: the runs prove little; more --seeds or --time?")
+        return 1 if missing else 0
+
+    def _share(self, name: str, kind: str) -> str:
+        if kind != "sometimes":
+            return ": held"
+        return f": in {self.reached[name]} of {self.done} runs"
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    violation = outcome.violation
+    return {
+        "seed": outcome.seed,
+        "violation": None
+        if violation is None
+        else {"property": violation.name, "said": violation.said, "at_s": violation.at_s},
+        "reached": sorted(outcome.reached),
+        "steps": outcome.steps,
+        "messages": outcome.messages,
+        "crashes": outcome.crashes,
+        "simulated_s": outcome.simulated_s,
+        "errors": outcome.errors,
+    }

@@ -1,0 +1,65 @@
+"""Finds what is to be simulated: ``FILE.py:NAME`` or ``package.module:NAME``."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from perseus.algo.layout import Layout
+from perseus.algo.process import Process
+from perseus.errors import InvalidError, NotFoundError
+
+EXAMPLE = "perseus sim echo.py:Echo, or perseus sim perseus.algo.library.raft:Raft"
+
+
+def load(target: str) -> Layout:
+    """The layout that ``target`` names; a class stands for a group of it."""
+    place, _, name = target.rpartition(":")
+    if not place or not name:
+        raise InvalidError(f"{target!r} does not say what to run", hint=f"FILE:CLASS, as {EXAMPLE}")
+    module = _module(place)
+    try:
+        found = getattr(module, name)
+    except AttributeError:
+        known = [key for key, value in vars(module).items() if _is_subject(value)]
+        raise NotFoundError(
+            f"there is no {name} in {place}", hint=f"it has: {', '.join(known) or 'no Process'}"
+        ) from None
+    return Layout.of(found)
+
+
+def _is_subject(value: object) -> bool:
+    if isinstance(value, type):
+        return issubclass(value, Process) and value is not Process
+    return isinstance(value, Layout)
+
+
+def _module(place: str) -> ModuleType:
+    if not place.endswith(".py") and "/" not in place:
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise NotFoundError(f"{error}", hint=f"a file ends with .py: {EXAMPLE}") from None
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {place}", hint=EXAMPLE)
+    name = f"perseus_subject_{path.stem}"
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    # As for a script: its neighbours can be imported.
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InvalidError(
+            f"{place} cannot be loaded: {type(error).__name__}: {error}", hint=f"python3 {place}"
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

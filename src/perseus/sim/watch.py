@@ -1,0 +1,188 @@
+"""Watches a run: checks its properties after each step, and says how it went."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from perseus.algo.process import Process
+from perseus.algo.properties import Property, View, properties_of
+
+if TYPE_CHECKING:
+    from perseus.sim.world import World
+
+# Errors of handlers kept of one run, each told once with how often it came.
+ERRORS_MAXIMUM = 20
+
+
+class Violation(Exception):
+    """A property does not hold."""
+
+    def __init__(self, name: str, said: str, at_s: float) -> None:
+        super().__init__(f"{name}: {said}" if said else name)
+        self.name = name
+        self.said = said
+        self.at_s = at_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Violation, (self.name, self.said, self.at_s)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run went."""
+
+    seed: int
+    # None when every property held.
+    violation: Violation | None
+    # The "sometimes" that did happen, by name.
+    reached: frozenset[str]
+    steps: int
+    messages: int
+    crashes: int
+    simulated_s: float
+    # Exceptions of handlers, each a crash, and how often.
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+class _Watched:
+    """One property and what it has seen of this run."""
+
+    __slots__ = ("check", "property", "view")
+
+    def __init__(self, what: Property) -> None:
+        self.property = what
+        self.view: View[Any] = View()
+        self.check = what.check
+
+
+class Watch:
+    """The properties of one world."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._kinds: list[type[Process]] = []
+        self._watched: list[_Watched] = []
+        # By class of the process that steps: what is looked at after its step.
+        self._always: dict[type[Process], list[_Watched]] = {}
+        self._sometimes: dict[type[Process], list[_Watched]] = {}
+        self._awaited: list[_Watched] = []
+        self._reached: set[str] = set()
+        self._errors: Counter[str] = Counter()
+        self._settled_at_s = -1.0
+        # All is quiet and every "eventually" has held.
+        self.is_settled = False
+
+    @property
+    def properties(self) -> list[Property]:
+        return [watched.property for watched in self._watched]
+
+    @property
+    def settle_s(self) -> float:
+        """How long to go on after the faults, for what must hold eventually."""
+        return max((w.property.within_s for w in self._awaited), default=0.0)
+
+    def add(self, kind: type[Process]) -> None:
+        """Watches the properties of one more class."""
+        if kind in self._kinds:
+            return
+        self._kinds.append(kind)
+        known = {id(watched.property) for watched in self._watched}
+        mine = []
+        for each in properties_of(kind):
+            if id(each) not in known:
+                self._watched.append(_Watched(each))
+        for watched in self._watched:
+            if issubclass(kind, watched.property.subject):
+                mine.append(watched)
+        self._always[kind] = [w for w in mine if w.property.kind == "always"]
+        self._sometimes[kind] = [w for w in mine if w.property.kind == "sometimes"]
+
+    def refresh(self, processes: Sequence[Process]) -> None:
+        """Who is up has changed."""
+        for watched in self._watched:
+            subject = watched.property.subject
+            watched.view.processes = [p for p in processes if isinstance(p, subject)]
+
+    def after_step(self, process: Process) -> None:
+        """Raises Violation when something that must always hold does not."""
+        kind = process.__class__
+        for watched in self._always[kind]:
+            watched.view.changed = process
+            watched.view.now_s = self._world.now
+            if not self._holds(watched):
+                raise self._violation(watched.property, "")
+        if self._sometimes[kind]:
+            self._look_out(kind, process)
+        if self._awaited and self._settled_at_s >= 0.0:
+            self._wait(process)
+
+    def _look_out(self, kind: type[Process], process: Process) -> None:
+        for watched in list(self._sometimes[kind]):
+            watched.view.changed = process
+            watched.view.now_s = self._world.now
+            if self._holds(watched):
+                self._reached.add(watched.property.name)
+                for left in self._sometimes.values():
+                    if watched in left:
+                        left.remove(watched)
+
+    def _wait(self, process: Process) -> None:
+        for watched in list(self._awaited):
+            watched.view.changed = process
+            watched.view.now_s = self._world.now
+            if self._world.now > self._settled_at_s + watched.property.within_s:
+                raise self._never(watched.property)
+            if self._holds(watched):
+                self._awaited.remove(watched)
+        self.is_settled = not self._awaited and self._world.settle_s == 0.0
+
+    def _holds(self, watched: _Watched) -> bool:
+        try:
+            return watched.check(watched.view) is not False
+        except AssertionError as error:
+            if watched.property.kind in ("always", "at_end"):
+                raise self._violation(watched.property, str(error)) from None
+            return False
+
+    def _violation(self, broken: Property, said: str) -> Violation:
+        return Violation(f"{broken.kind} {broken.name}", said, self._world.now)
+
+    def settle(self) -> None:
+        """The faults are over: what must hold eventually is waited for."""
+        self._settled_at_s = self._world.now
+        self._awaited = [w for w in self._watched if w.property.kind == "eventually"]
+
+    def end(self) -> None:
+        """The time is over; raises Violation for what never came."""
+        for watched in self._awaited:
+            raise self._never(watched.property)
+        for watched in self._watched:
+            if watched.property.kind == "at_end":
+                watched.view.now_s = self._world.now
+                if not self._holds(watched):
+                    raise self._violation(watched.property, "")
+
+    def _never(self, broken: Property) -> Violation:
+        return self._violation(broken, f"not within {broken.within_s:g} s after the faults")
+
+    def crashed(self, process: Process, error: Exception) -> None:
+        """A handler raised."""
+        where = type(process).__name__
+        text = f"{where}: {type(error).__name__}: {error}"
+        if text in self._errors or len(self._errors) < ERRORS_MAXIMUM:
+            self._errors[text] += 1
+
+    def outcome(self, violation: Violation | None) -> Outcome:
+        """How it went."""
+        world = self._world
+        return Outcome(
+            world.seed,
+            violation,
+            frozenset(self._reached),
+            world.steps,
+            world.messages,
+            world.crashes,
+            world.now,
+            dict(self._errors),
+        )

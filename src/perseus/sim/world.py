@@ -1,0 +1,441 @@
+"""One simulated run: nodes with their processes, disks and clocks, and the network.
+
+::
+
+    world = World(Layout.of(Raft), 5, seed=42, faults=Faults())
+    outcome = world.run(60.0)
+
+A *node* is one machine: the processes on it share its fate, its clock and its
+disk. The disk commits the changes of steps in their order, each whole or not at
+all, some time after the step; what a step sent leaves when its commit and all
+before it are done, as on the real host. A crash keeps a random number of the
+commits under way, the first ones, and lets nothing out that they would have sent.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+from perseus.algo.durability import GONE, Changes, Key
+from perseus.algo.layout import Layout
+from perseus.algo.process import Handler, Id, Place, Process
+from perseus.algo.properties import Property
+from perseus.errors import InvalidError
+from perseus.sim.chance import Chance
+from perseus.sim.faults import Fault, Faults, plan
+from perseus.sim.watch import Outcome, Violation, Watch
+
+# A run that takes more steps than these is one that does not end.
+STEPS_MAXIMUM = 100_000
+STEPS_PER_S_MAXIMUM = 5_000
+QUEUE_MAXIMUM = 1_000_000
+
+Sends = list[tuple[Id, Any, int, int]]
+# Told of each thing that happens: when, its kind, to whom, and more of it (see ``trace``).
+Tracer = Callable[[float, str, Id, Any], None]
+
+
+class _Timer:
+    """A timer of a process; a crash makes it void with its incarnation."""
+
+    __slots__ = ("arguments", "handler", "is_cancelled", "life", "process")
+
+    def __init__(
+        self, process: Process, life: int, handler: Handler, arguments: tuple[Any, ...]
+    ) -> None:
+        self.process = process
+        self.life = life
+        self.handler = handler
+        self.arguments = arguments
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class _Node:
+    """A machine: up, down or paused; its disk, its clock, the processes on it."""
+
+    __slots__ = (
+        "classes", "clock_base_s", "clock_rate", "clock_since_s", "commit_s", "crash_due",
+        "disks", "is_client", "is_up", "life", "name", "paused", "pending", "processes",
+        "restarts",
+    )  # fmt: skip
+
+    def __init__(self, name: str, is_client: bool) -> None:
+        self.name = name
+        self.is_client = is_client
+        self.is_up = False
+        # Counts starts of the node; what belongs to an earlier one is void.
+        self.life = 0
+        # How many faults hold it still, and what waits meanwhile.
+        self.paused: list[Any] | None = None
+        self.processes: dict[Id, Process] = {}
+        self.restarts: dict[Id, int] = {}
+        self.disks: dict[Id, dict[Key, Any]] = {}
+        # Commits under way, the oldest first: whose, what, and what is sent and begun after.
+        self.pending: deque[tuple[Process, Changes, Sends, list[Any]]] = deque()
+        self.commit_s = 0.0
+        # The fault that ends it at its next commit, if one is to.
+        self.crash_due: Fault | None = None
+        # Its clock reads base + rate * (true time - since).
+        self.clock_base_s = 0.0
+        self.clock_rate = 1.0
+        self.clock_since_s = 0.0
+        self.classes: dict[Id, tuple[type[Process], Place, dict[str, Any]]] = {}
+
+
+class World:
+    """See the module. ``faults_plan`` replaces what would be drawn from the seed."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        nodes: int,
+        seed: int,
+        faults: Faults | None = None,
+        *,
+        faults_plan: Sequence[Fault] | None = None,
+        until_s: float = 60.0,
+        settle_s: float = 0.0,
+        trace: Tracer | None = None,
+    ) -> None:
+        self.now = 0.0
+        self.seed = seed
+        self.faults = (faults or Faults()).of_seed(Chance(seed, "world"))
+        self.until_s = until_s
+        self.settle_s = settle_s
+        self.steps = 0
+        self.messages = 0
+        self.crashes = 0
+        self._trace = trace
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._number = 0
+        self._chance = Chance(seed, "network")
+        self._random = self._chance.random
+        self._disk_random = Chance(seed, "disk").random
+        self._blocked: dict[tuple[str, str], int] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._node_of: dict[Id, _Node] = {}
+        self._watch = Watch(self)
+        self._use(self.faults)
+        self._build(layout, nodes)
+        names = [node.name for node in self._nodes.values() if not node.is_client]
+        if faults_plan is None:
+            faults_plan = plan(self.faults, names, until_s, Chance(seed, "faults"))
+        self.plan = list(faults_plan)
+        for fault in self.plan:
+            self._at(fault.at_s, self._befall, fault)
+
+    # Running.
+
+    def run(self) -> Outcome:
+        """To its end, or to the first violation of a property."""
+        for node in self._nodes.values():
+            self._start_node(node)
+        try:
+            self._pass(self.until_s)
+            self.faults = self.faults.quiet()
+            self._use(self.faults)
+            for node in self._nodes.values():
+                node.commit_s = self.faults.commit_s
+            self._watch.settle()
+            self._pass(self.until_s + max(self.settle_s, self._watch.settle_s))
+            self._watch.end()
+        except Violation as violation:
+            return self._watch.outcome(violation)
+        return self._watch.outcome(None)
+
+    def _pass(self, until_s: float) -> None:
+        queue, limit = self._queue, STEPS_MAXIMUM + int(STEPS_PER_S_MAXIMUM * until_s)
+        while queue and queue[0][0] <= until_s:
+            self.now, _, function, arguments = heappop(queue)
+            function(*arguments)
+            if self.steps > limit or len(queue) > QUEUE_MAXIMUM:
+                raise Violation("bounds", "the run takes steps without end", self.now)
+            if self._watch.is_settled:
+                return
+        self.now = max(self.now, until_s)
+
+    def _use(self, faults: Faults) -> None:
+        """From now on the network behaves so."""
+        self._loss = faults.loss
+        self._doubled = faults.loss + faults.duplication
+        self._late = self._doubled + faults.late_share
+        self._delay_least_s = faults.delay_least_s
+        self._delay_span_s = faults.delay_most_s - faults.delay_least_s
+        self._late_s = faults.late_s
+
+    def _at(self, at_s: float, function: Callable[..., None], *arguments: Any) -> None:
+        self._number += 1
+        heappush(self._queue, (at_s, self._number, function, arguments))
+
+    # Building.
+
+    def _build(self, layout: Layout, nodes: int) -> None:
+        groups = layout.members(nodes)
+        for name, ids in groups.items():
+            group = layout.groups[name]
+            for process_id in ids:
+                node = self._nodes[process_id] = _Node(process_id, group.is_client)
+                drift = Chance(self.seed, f"clock {process_id}")
+                if not group.is_client:
+                    most = self.faults.clock_drift
+                    node.clock_rate = 1.0 + drift.uniform(-most, most)
+                node.commit_s = self.faults.commit_s
+                self._place(node, group.kind, Place(process_id, name, groups), dict(group.options))
+                self._watch.add(group.kind)
+
+    def _place(
+        self, node: _Node, kind: type[Process], place: Place, options: dict[str, Any]
+    ) -> None:
+        node.classes[place.id] = (kind, place, options)
+        node.disks.setdefault(place.id, {})
+        node.restarts.setdefault(place.id, -1)
+        self._node_of[place.id] = node
+
+    def _start_node(self, node: _Node) -> None:
+        node.is_up = True
+        node.life += 1
+        # What was spawned is spawned again by what was there first.
+        first = {key: value for key, value in node.classes.items() if "/" not in key}
+        for process_id in first:
+            self._start(node, process_id)
+
+    def _start(self, node: _Node, process_id: Id) -> None:
+        kind, place, options = node.classes[process_id]
+        node.restarts[process_id] += 1
+        place = place._replace(restarts=node.restarts[process_id])
+        name = f"{process_id} {place.restarts}"
+        process = kind.create(place, self, Chance(self.seed, name), node.disks[process_id], options)
+        node.processes[process_id] = process
+        self._watch.refresh(self._all_processes())
+        if self._trace is not None:
+            self._trace(self.now, "start", process_id, None)
+        self._step(node, process, process.start)
+
+    def _all_processes(self) -> list[Process]:
+        return [process for node in self._nodes.values() for process in node.processes.values()]
+
+    # The host's half.
+
+    def now_s(self, process: Process) -> float:
+        """The clock of the process's node."""
+        node = self._node_of[process.id]
+        return node.clock_base_s + node.clock_rate * (self.now - node.clock_since_s)
+
+    def after(
+        self, process: Process, seconds: float, handler: Handler, arguments: tuple[Any, ...]
+    ) -> _Timer:
+        """Fires by the clock of the process's node."""
+        node = self._node_of[process.id]
+        timer = _Timer(process, node.life, handler, arguments)
+        self._number += 1
+        at_s = self.now + seconds / node.clock_rate
+        heappush(self._queue, (at_s, self._number, self._fire, (node, timer)))
+        return timer
+
+    # Steps.
+
+    def _fire(self, node: _Node, timer: _Timer) -> None:
+        if timer.is_cancelled or timer.life != node.life or timer.process._is_over:
+            return
+        if node.paused is not None:
+            node.paused.append((self._fire, (node, timer)))
+            return
+        timer.is_cancelled = True
+        if self._trace is not None:
+            self._trace(self.now, "timer", timer.process.id, timer.handler.__name__)
+        self._step(node, timer.process, timer.handler, *timer.arguments)
+
+    def _deliver(
+        self, node: _Node, to: Id, sender: Id, message: Any, number: int, answers: int, mark: int
+    ) -> None:
+        process = node.processes.get(to)
+        if process is None:
+            return
+        if node.paused is not None:
+            arguments = (node, to, sender, message, number, answers, mark)
+            node.paused.append((self._deliver, arguments))
+            return
+        if self._trace is not None:
+            self._trace(self.now, "receive", to, (sender, message, mark))
+        self._step(node, process, process.deliver, sender, message, number, answers)
+
+    def _step(self, node: _Node, process: Process, handler: Handler, *arguments: Any) -> None:
+        """One atomic step, and what follows from it."""
+        self.steps += 1
+        try:
+            handler(*arguments)
+        except Violation:
+            raise
+        except Exception as error:
+            self._watch.crashed(process, error)
+            self._crash_for(node, node.life, self.faults.lasts_s)
+            return
+        changes, sends, spawned = process._changes, process._outbox, process._spawned
+        if changes or node.pending or spawned:
+            # Containers hold on to the dict, so it is emptied and not replaced.
+            taken = dict(changes)
+            changes.clear()
+            process._outbox, process._spawned = [], []
+            self._commit(node, process, taken, sends, spawned)
+        elif sends:
+            process._outbox = []
+            self._send_all(node, process.id, sends)
+        if process._is_over:
+            self._end(node, process)
+        self._watch.after_step(process)
+
+    def _commit(
+        self, node: _Node, process: Process, changes: Changes, sends: Sends, spawned: list[Any]
+    ) -> None:
+        node.pending.append((process, changes, sends, spawned))
+        due = node.crash_due
+        if due is not None and changes and due.kind == "crash-before-commit":
+            self._at(self.now, self._crash_for, node, node.life, due.lasts_s)
+            return
+        done_s = self.now + node.commit_s * self._disk_random()
+        self._at(done_s, self._committed, node, node.life)
+
+    def _committed(self, node: _Node, life: int) -> None:
+        """The oldest commit is done; later ones may not overtake it."""
+        if life != node.life or not node.pending:
+            return
+        process, changes, sends, spawned = node.pending.popleft()
+        _apply(node.disks[process.id], changes)
+        for kind, name, options in spawned:
+            self._place(node, kind, process._place._replace(id=name, group=name), options)
+            self._watch.add(kind)
+            self._start(node, name)
+        self._send_all(node, process.id, sends)
+        due = node.crash_due
+        if due is not None and changes and due.kind == "crash-after-send":
+            self._crash_for(node, life, due.lasts_s)
+
+    def _send_all(self, node: _Node, sender: Id, sends: Sends) -> None:
+        for to, message, number, answers in sends:
+            self.messages += 1
+            target = self._node_of.get(to)
+            if target is None:
+                raise InvalidError(
+                    f"{sender} sends to {to!r}, which is nobody",
+                    hint="ids are in self.peers and self.group(name)",
+                )
+            drawn = self._random()
+            mark = self.messages
+            if self._trace is not None:
+                self._trace(self.now, "send", sender, (to, message, mark))
+            if target is node:
+                delay_s = self._delay_least_s
+            elif (node.name, target.name) in self._blocked or drawn < self._loss:
+                continue
+            else:
+                delay_s = self._delay_least_s + self._delay_span_s * self._random()
+            arguments = (target, to, sender, message, number, answers, mark)
+            if drawn < self._late and target is not node:
+                delay_s += self._late_s * self._random()
+                if drawn < self._doubled:
+                    self._at(self.now + self._late_s * self._random(), self._deliver, *arguments)
+            self._number += 1
+            heappush(self._queue, (self.now + delay_s, self._number, self._deliver, arguments))
+
+    def _end(self, node: _Node, process: Process) -> None:
+        node.processes.pop(process.id, None)
+        self._watch.refresh(self._all_processes())
+
+    # Faults.
+
+    def _befall(self, fault: Fault) -> None:
+        if self._trace is not None:
+            self._trace(self.now, "fault", fault.nodes[0], fault)
+        over_s = self.now + fault.lasts_s
+        nodes = [self._nodes[name] for name in fault.nodes if name in self._nodes]
+        if fault.kind in ("partition", "isolate", "one-way"):
+            pairs = self._cut(fault)
+            for pair in pairs:
+                self._blocked[pair] = self._blocked.get(pair, 0) + 1
+            self._at(over_s, self._heal, pairs)
+        for node in nodes:
+            if fault.kind in ("crash", "power-cut"):
+                self._crash_for(node, node.life, fault.lasts_s)
+            elif fault.kind in ("crash-before-commit", "crash-after-send") and node.is_up:
+                node.crash_due = fault
+            elif fault.kind == "pause" and node.is_up and node.paused is None:
+                node.paused = []
+                self._at(over_s, self._resume, node, node.life)
+            elif fault.kind == "slow-disk":
+                node.commit_s = fault.amount
+                self._at(over_s, self._mend_disk, node)
+            elif fault.kind == "clock":
+                self._set_clock(node, fault.amount)
+
+    def _cut(self, fault: Fault) -> list[tuple[str, str]]:
+        """Who does not reach whom: every pair between the two sides, one way or both."""
+        inside = set(fault.nodes)
+        outside = [node.name for node in self._nodes.values() if node.name not in inside]
+        servers = [name for name in outside if not self._nodes[name].is_client]
+        others = outside if fault.kind == "isolate" else servers
+        pairs = [(one, other) for one in fault.nodes for other in others]
+        if fault.kind == "one-way":
+            return pairs
+        return pairs + [(other, one) for one, other in pairs]
+
+    def _heal(self, pairs: list[tuple[str, str]]) -> None:
+        for pair in pairs:
+            self._blocked[pair] -= 1
+            if not self._blocked[pair]:
+                del self._blocked[pair]
+
+    def _crash_for(self, node: _Node, life: int, seconds: float) -> None:
+        if node.is_up and node.life == life:
+            self._crash(node)
+            self._at(self.now + seconds, self._restart, node, node.life)
+
+    def _crash(self, node: _Node) -> None:
+        self.crashes += 1
+        if self._trace is not None:
+            self._trace(self.now, "crash", node.name, None)
+        kept = int(self._disk_random() * (len(node.pending) + 1))
+        for process, changes, _, _ in list(node.pending)[:kept]:
+            _apply(node.disks[process.id], changes)
+        node.pending.clear()
+        node.is_up = False
+        node.life += 1
+        node.paused = None
+        node.crash_due = None
+        node.processes.clear()
+        self._watch.refresh(self._all_processes())
+
+    def _restart(self, node: _Node, life: int) -> None:
+        if not node.is_up and node.life == life:
+            self._start_node(node)
+
+    def _resume(self, node: _Node, life: int) -> None:
+        if node.life != life or node.paused is None:
+            return
+        waiting, node.paused = node.paused, None
+        for function, arguments in waiting:
+            self._at(self.now, function, *arguments)
+
+    def _mend_disk(self, node: _Node) -> None:
+        node.commit_s = self.faults.commit_s
+
+    def _set_clock(self, node: _Node, ahead_s: float) -> None:
+        """It jumps ahead; what timers were set for stays as it is."""
+        node.clock_base_s += node.clock_rate * (self.now - node.clock_since_s) + ahead_s
+        node.clock_since_s = self.now
+
+    @property
+    def properties(self) -> list[Property]:
+        """What is watched in this run."""
+        return self._watch.properties
+
+
+def _apply(disk: dict[Key, Any], changes: Changes) -> None:
+    for key, value in changes.items():
+        if value is GONE:
+            disk.pop(key, None)
+        else:
+            disk[key] = value

@@ -1,0 +1,82 @@
+"""``perseus sim`` as a person types it; the page's own example, with and without its mistake."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from harness import ROOT, Result, environment
+
+PERSEUS = ROOT / "src/perseus/cli/bin/perseus"
+
+
+def sim(folder: Path, *arguments: str) -> Result:
+    done = subprocess.run(
+        [str(PERSEUS), "sim", *arguments],
+        cwd=folder,
+        env=environment(folder / "home"),
+        capture_output=True,
+        timeout=90,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def example(folder: Path) -> Path:
+    """The program of docs/algorithms.md."""
+    page = (ROOT / "docs/algorithms.md").read_text()
+    program = re.search(r"```python\n(.*?)```", page, re.S)
+    assert program is not None
+    path = folder / "lock.py"
+    path.write_text(program[1])
+    return path
+
+
+def test_the_example_of_the_page_holds(tmp_path: Path) -> None:
+    example(tmp_path)
+    done = sim(tmp_path, "lock.py:Lock", "--nodes", "3", "--seeds", "200").ok()
+    assert "always      one holds it: held" in done.text
+    assert re.search(r"somebody gets it: in \d+ of 200 runs", done.text)
+    assert "200 seeds" in done.stderr
+
+
+def test_its_mistake_is_found_shrunk_and_shown_again(tmp_path: Path) -> None:
+    path = example(tmp_path)
+    path.write_text(path.read_text().replace('holder: str = durable("")', 'holder = ""'))
+    done = sim(tmp_path, "lock.py:Lock", "--nodes", "3", "--seeds", "200")
+    assert done.code == 1 and "always one holds it" in done.text
+    for name in ("again", "smaller"):
+        line = re.search(rf"^{name}: +perseus sim (.*)$", done.text, re.M)
+        assert line is not None, done.text
+        again = sim(tmp_path, *line[1].replace("''", "").split(), "--picture", "x.svg", "--diagram")
+        assert again.code == 1 and "broken" in again.text and " X crash" in again.text
+        assert (tmp_path / "x.svg").read_text().startswith("<svg")
+    first = sim(tmp_path, *line[1].split(), "--json")
+    second = sim(tmp_path, *line[1].split(), "--json", "--trace")
+    said = json.loads(first.stdout)
+    assert said == json.loads(second.stdout)
+    assert said["violation"]["property"] == "always one holds it" and said["digest"]
+
+
+def test_what_is_never_reached_is_told(tmp_path: Path) -> None:
+    example(tmp_path)
+    done = sim(tmp_path, "lock.py:Lock", "--seeds", "3", "--time", "10ms", "--faults", "none")
+    assert done.code == 1 and "no run reached `somebody gets it`" in done.stderr
+    told = sim(tmp_path, "lock.py:Lock", "--seeds", "2", "--time", "5s", "--json")
+    assert json.loads(told.stdout)["violation"] is None
+
+
+def test_mistakes_of_the_command(tmp_path: Path) -> None:
+    example(tmp_path)
+    for arguments, code, words in (
+        (["lock.py"], 125, "FILE:CLASS"),
+        (["nothing.py:Lock"], 125, "no file nothing.py"),
+        (["lock.py:Look"], 125, "it has: Lock"),
+        (["lock.py:Lock", "--faults", "many"], 125, "none|network|crash"),
+        (["lock.py:Lock", "--nodes", "0"], 2, "1 to 1000"),
+        (["lock.py:Lock", "--seeds", "0"], 2, "--seeds 1000"),
+        (["lock.py:Lock", "--keep", "a"], 2, "--keep 0,4"),
+        (["lock.py:Lock", "--time", "soon"], 2, "not a time"),
+    ):
+        done = sim(tmp_path, *arguments)
+        assert done.code == code and words in done.stderr, (arguments, done)
