@@ -477,7 +477,7 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
     one = sim.add_argument_group("one run again")
     one.add_argument("--seed", type=int, metavar="SEED", help="run this one and show it")
-    one.add_argument("--keep", metavar="N,N", help="of its faults only these")
+    one.add_argument("--keep", metavar="N,N", help="of its faults only these, or none")
     one.add_argument("--calm", action="store_true", help="no message is lost, doubled or late")
     one.add_argument("--trace", action="store_true", help="print each event")
     one.add_argument("--diagram", action="store_true", help="draw its end in columns of text")

@@ -55,7 +55,8 @@ def _plan(options: Any) -> Plan:
     keep = None
     if options.keep is not None:
         try:
-            keep = tuple(int(place) for place in options.keep.split(",") if place)
+            places = options.keep.split(",") if options.keep != "none" else []
+            keep = tuple(int(place) for place in places)
         except ValueError:
             raise UsageError(f"--keep {options.keep!r}", hint="numbers, as in --keep 0,4") from None
     return Plan(
@@ -75,7 +76,7 @@ def command(about: Plan, options: Any, seed: int) -> str:
         words.append(f"--faults {options.faults}")
     words.append(f"--time {about.until_s:g}")
     if about.keep is not None:
-        words.append(f"--keep {','.join(map(str, about.keep))}" if about.keep else "--keep ''")
+        words.append(f"--keep {','.join(map(str, about.keep)) or 'none'}")
     if about.is_calm:
         words.append("--calm")
     return " ".join(words)
