@@ -79,3 +79,18 @@ def test_mistakes_of_the_command(tmp_path: Path) -> None:
     ):
         done = sim(tmp_path, *arguments)
         assert done.code == code and words in done.stderr, (arguments, done)
+
+
+def test_all_orders_are_tried(tmp_path: Path) -> None:
+    path = example(tmp_path)
+    few = ["--explore", "--nodes", "2", "--timeouts", "2", "--depth", "12"]
+    done = sim(tmp_path, "lock.py:Lock", *few).ok()
+    assert "every always held in all" in done.text and "reached: somebody gets it" in done.stderr
+    path.write_text(path.read_text().replace('holder: str = durable("")', 'holder = ""'))
+    few[2] = "3"
+    done = sim(tmp_path, "lock.py:Lock", *few, "--picture", "x.svg")
+    assert done.code == 1 and "always one holds it" in done.text and "X crash" in done.text
+    assert (tmp_path / "x.svg").read_text().startswith("<svg")
+    told = sim(tmp_path, "lock.py:Lock", *few, "--json")
+    assert json.loads(told.stdout)["violation"] == "always one holds it"
+    assert sim(tmp_path, "lock.py:Lock", "--explore", "--depth", "0").code == 2

@@ -463,6 +463,7 @@ def _add_algorithms(commands: Subparsers) -> None:
         """
 perseus sim raft.py:Raft --nodes 5 --seeds 1000
 perseus sim perseus.algo.library.kv:Kv
+perseus sim lock.py:Lock --explore --nodes 3 --timeouts 3 --crashes 1
 perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     )
     sim.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS; also a Layout")
@@ -475,6 +476,14 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     )
     sim.add_argument("--processes", type=int, default=0, metavar="N", help="default: one a core")
     sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
+    every = sim.add_argument_group("all orders of a small configuration, instead of seeds")
+    every.add_argument("--explore", action="store_true", help="try every order of events")
+    every.add_argument("--depth", type=int, default=30, metavar="N", help="events; default 30")
+    every.add_argument("--timeouts", type=int, default=4, metavar="N", help="timers; default 4")
+    every.add_argument("--crashes", type=int, default=1, metavar="N", help="default 1")
+    every.add_argument(
+        "--states", type=int, default=200_000, metavar="N", help="at most; default 200000"
+    )
     one = sim.add_argument_group("one run again")
     one.add_argument("--seed", type=int, metavar="SEED", help="run this one and show it")
     one.add_argument("--keep", metavar="N,N", help="of its faults only these, or none")

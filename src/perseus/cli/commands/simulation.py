@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from perseus.algo.layout import Layout
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError, parse_duration_s
-from perseus.sim import diagram, faults, runner, shrink, trace
+from perseus.sim import diagram, explore, faults, runner, shrink, trace
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
 from perseus.sim.watch import Outcome
 
 SEEDS_MAXIMUM = 10_000_000
 NODES_MAXIMUM = 1000
+STATES_MAXIMUM = 100_000_000
 REPORT_INTERVAL_S = 0.2
 
 
@@ -29,7 +31,9 @@ def simulate(invocation: Invocation) -> int:
     _fix_hashes()
     options = invocation.options
     about = _plan(options)
-    load(about.target)
+    layout = load(about.target)
+    if options.explore:
+        return _explore(invocation, layout, about.nodes)
     if options.seed is not None:
         return _replay(invocation, about, options.seed)
     return _Series(invocation, about).run()
@@ -126,6 +130,49 @@ def _draw(invocation: Invocation, outcome: Outcome, taken: trace.Trace) -> None:
         title = f"seed {outcome.seed}: {outcome.violation or 'all properties held'}"
         Path(path).write_text(diagram.svg(list(taken.events), title))
         invocation.console.say(f"the picture is in {path}")
+
+
+# All orders.
+
+
+def _explore(invocation: Invocation, layout: Layout, nodes: int) -> int:
+    console, options = invocation.console, invocation.options
+    for flag in ("depth", "states"):
+        if not 1 <= getattr(options, flag) <= STATES_MAXIMUM:
+            raise UsageError(f"--{flag} {getattr(options, flag)} is not possible")
+    if options.timeouts < 0 or options.crashes < 0:
+        raise UsageError("--timeouts and --crashes are not below 0")
+    bounds = explore.Bounds(options.depth, options.timeouts, options.crashes, options.states)
+    found = explore.Explorer(layout, nodes, bounds).run()
+    if console.as_json:
+        console.json(_explored_as_json(found))
+    elif found.violation is None:
+        all_of = "all" if found.is_complete else "the first"
+        console.line(f"every always held in {all_of} {found.states} states")
+        console.say(f"up to {found.depth} events, in {found.took_s:.1f} s")
+        for name in sorted(found.reached):
+            console.say(f"reached: {name}")
+    else:
+        console.line(f"{console.colour('broken', 'red')}: {found.violation}")
+        console.line(diagram.text(found.events))
+        console.say(f"{found.states} states in {found.took_s:.1f} s")
+    if options.picture:
+        title = str(found.violation or "every always held")
+        Path(options.picture).write_text(diagram.svg(found.events, title))
+    return 0 if found.violation is None else 1
+
+
+def _explored_as_json(found: explore.Explored) -> dict[str, Any]:
+    violation = found.violation
+    return {
+        "violation": None if violation is None else str(violation),
+        "events": [str(event).strip() for event in found.events],
+        "states": found.states,
+        "depth": found.depth,
+        "is_complete": found.is_complete,
+        "reached": sorted(found.reached),
+        "seconds": found.took_s,
+    }
 
 
 # Many seeds.
