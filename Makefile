@@ -6,12 +6,13 @@
 PYTHON = .venv/bin/python
 FLAGS =
 
-.PHONY: help setup run check format test bench docs picture proto lock clean
+.PHONY: help setup run check format test sim soak bench docs picture proto lock clean
 
 help:
 	@echo 'make run     set up, start three nodes here, run the main job on real files, stop'
 	@echo 'make test    all tests; make test FLAGS="-k name" for some of them'
 	@echo 'make check   format, lint, types, floors, generated files'
+	@echo 'make sim     100 seeds of the simulated cluster and algorithms; make soak, 1000'
 	@echo 'make bench   measure beside other tools and write docs/benchmarks.md'
 	@echo 'make docs    make the reference pages anew; make proto, the protocol'
 	@echo 'make lock    resolve dependencies anew into requirements*.lock'
@@ -35,6 +36,12 @@ format: setup
 test: setup
 	@sh tools/system-packages.sh
 	$(PYTHON) -m pytest $(FLAGS)
+
+sim: setup
+	@$(PYTHON) tools/soak.py
+
+soak: setup
+	@$(PYTHON) tools/soak.py --soak
 
 bench: setup
 	@sh tools/bench-packages.sh

@@ -38,7 +38,7 @@ def alone(
 ) -> Some:
     """A process that nobody drives, not started."""
     place = Place(ids[0], "n", {"n": ids})
-    return kind.create(place, Still(), Chance(1), disk, options)
+    return kind._host_create(place, Still(), Chance(1), disk, options)
 
 
 def world(

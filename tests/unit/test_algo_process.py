@@ -209,7 +209,7 @@ def test_mistakes_are_told() -> None:
     with pytest.raises(InvalidError, match="does not run backward"):
         alone(Asker, {}).after(-1.0, print)
     with pytest.raises(InvalidError, match="no handler for Pong"):
-        alone(Asker, {}).deliver("n2", Pong(1))
+        alone(Asker, {})._host_deliver("n2", Pong(1))
     with pytest.raises(InvalidError, match="is no algorithm"):
         Layout.of(int)  # type: ignore[arg-type]
     with pytest.raises(InvalidError, match="at least one Group"):

@@ -6,15 +6,19 @@ A class alone means a group of it, as many as ``--nodes`` says, named n1, n2, ..
     paxos = Layout(proposers=Group(Proposer, 2), acceptors=Group(Acceptor, 3))
 
 makes proposers1, proposers2, acceptors1, ...; ``self.group("acceptors")`` has their ids.
-A client (``clients=Group(Client, 2, is_client=True)``) is a process that faults spare.
+Properties of the whole stand beside it: ``@always(paxos)``. A client
+(``clients=Group(Client, 2, is_client=True)``) is a process that faults spare.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perseus.algo.process import Id, Process
 from perseus.errors import InvalidError
+
+if TYPE_CHECKING:
+    from perseus.algo.properties import Property
 
 PROCESSES_MAXIMUM = 1000
 DEFAULT_GROUP = "n"
@@ -38,6 +42,7 @@ class Layout:
         if not groups:
             raise InvalidError("a Layout has at least one Group", hint="Layout(n=Group(Echo, 3))")
         self.groups = groups
+        self._properties: list[Property] = []
 
     @staticmethod
     def of(subject: "type[Process] | Layout") -> "Layout":

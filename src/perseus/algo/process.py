@@ -238,7 +238,7 @@ class Process:
     # What hosts call.
 
     @classmethod
-    def create(
+    def _host_create(
         cls: type[AnyProcess],
         place: Place,
         host: Host,
@@ -274,7 +274,7 @@ class Process:
             setattr(process, name, value)
         return process
 
-    def deliver(self, sender: Id, message: Any, number: int = 0, answers: int = 0) -> None:
+    def _host_deliver(self, sender: Id, message: Any, number: int = 0, answers: int = 0) -> None:
         """Runs the handler of a message."""
         if answers:
             waiting = self._requests.pop(answers, None)

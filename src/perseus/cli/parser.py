@@ -472,7 +472,7 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     sim.add_argument("--first", type=int, default=0, metavar="SEED", help="the first; default 0")
     sim.add_argument("--time", default="60", metavar="TIME", help="simulated, of each; default 60s")
     sim.add_argument(
-        "--faults", default="all", metavar="WHICH", help="none, network, crash, some or all"
+        "--faults", default="all", metavar="WHICH", help="none, network, crash, some, steady or all"
     )
     sim.add_argument("--processes", type=int, default=0, metavar="N", help="default: one a core")
     sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")

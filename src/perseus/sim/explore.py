@@ -180,7 +180,7 @@ class Explorer:
         self._layout = layout
         self._members = layout.members(nodes)
         kinds = {group.kind for group in layout.groups.values()}
-        found: dict[int, Property] = {}
+        found = {id(each): each for each in properties_of(layout)}
         for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
             found |= {id(each): each for each in properties_of(kind)}
         self._watched = [p for p in found.values() if p.kind in ("always", "sometimes")]
@@ -232,7 +232,7 @@ class Explorer:
     def _start(self, state: _State, process_id: Id) -> _State:
         cell = state.cells[process_id].copy()
         options = self._layout.groups[cell.place.group].options
-        cell.process = cell.kind.create(cell.place, self._host, _Least(), cell.disk, options)
+        cell.process = cell.kind._host_create(cell.place, self._host, _Least(), cell.disk, options)
         following = _begun(state, process_id, cell, Happened(0.0, "start", process_id))
         self._step(following, cell, cell.process.start, ())
         return following
@@ -265,7 +265,7 @@ class Explorer:
             cell.settle()
         else:
             arguments = (sent.sender, sent.message, sent.number, sent.answers)
-            self._step(following, cell, cell.process.deliver, arguments)
+            self._step(following, cell, cell.process._host_deliver, arguments)
         return following
 
     def _fire(self, state: _State, process_id: Id, number: int) -> _State:

@@ -121,6 +121,8 @@ PRESETS: dict[str, Faults] = {
     ),
     "some": Faults(),
     "all": Faults(is_swarm=True),
+    # For what stands on clocks that only run, fast or slow: Linux's monotonic ones.
+    "steady": Faults(is_swarm=True, kinds=tuple(kind for kind in KINDS if kind != "clock")),
 }
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,9 @@ def _is_subject(value: object) -> bool:
 
 def _module(place: str) -> ModuleType:
     if not place.endswith(".py") and "/" not in place:
+        if "" not in sys.path and os.getcwd() not in sys.path:
+            # As `python -m` does.
+            sys.path.insert(0, os.getcwd())
         try:
             return importlib.import_module(place)
         except ModuleNotFoundError as error:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.algo.properties import Property, View, properties_of
 
@@ -59,10 +60,10 @@ class _Watched:
 class Watch:
     """The properties of one world."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", layout: Layout) -> None:
         self._world = world
         self._kinds: list[type[Process]] = []
-        self._watched: list[_Watched] = []
+        self._watched = [_Watched(each) for each in properties_of(layout)]
         # By class of the process that steps: what is looked at after its step.
         self._always: dict[type[Process], list[_Watched]] = {}
         self._sometimes: dict[type[Process], list[_Watched]] = {}
@@ -88,13 +89,9 @@ class Watch:
             return
         self._kinds.append(kind)
         known = {id(watched.property) for watched in self._watched}
-        mine = []
-        for each in properties_of(kind):
-            if id(each) not in known:
-                self._watched.append(_Watched(each))
-        for watched in self._watched:
-            if issubclass(kind, watched.property.subject):
-                mine.append(watched)
+        new = [each for each in properties_of(kind) if id(each) not in known]
+        self._watched += [_Watched(each) for each in new]
+        mine = [w for w in self._watched if issubclass(kind, w.property.subject)]
         self._always[kind] = [w for w in mine if w.property.kind == "always"]
         self._sometimes[kind] = [w for w in mine if w.property.kind == "sometimes"]
 

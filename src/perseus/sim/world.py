@@ -118,7 +118,7 @@ class World:
         self._blocked: dict[tuple[str, str], int] = {}
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[Id, _Node] = {}
-        self._watch = Watch(self)
+        self._watch = Watch(self, layout)
         self._use(self.faults)
         self._build(layout, nodes)
         names = [node.name for node in self._nodes.values() if not node.is_client]
@@ -208,7 +208,9 @@ class World:
         node.restarts[process_id] += 1
         place = place._replace(restarts=node.restarts[process_id])
         name = f"{process_id} {place.restarts}"
-        process = kind.create(place, self, Chance(self.seed, name), node.disks[process_id], options)
+        process = kind._host_create(
+            place, self, Chance(self.seed, name), node.disks[process_id], options
+        )
         node.processes[process_id] = process
         self._watch.refresh(self._all_processes())
         if self._trace is not None:
@@ -261,7 +263,7 @@ class World:
             return
         if self._trace is not None:
             self._trace(self.now, "receive", to, (sender, message, mark))
-        self._step(node, process, process.deliver, sender, message, number, answers)
+        self._step(node, process, process._host_deliver, sender, message, number, answers)
 
     def _step(self, node: _Node, process: Process, handler: Handler, *arguments: Any) -> None:
         """One atomic step, and what follows from it."""
