@@ -43,7 +43,8 @@ class Settings:
     keep_jobs: int = 10_000
     # The most bytes kept of each of a task's outputs when its spec does not say.
     output_limit_bytes: int = 10 << 30
-    # Bytes a node keeps free on the chunkserver's disk; below it no new chunk is placed there.
+    # Bytes a node keeps free on its disk; below it no new chunk is placed there, and tasks
+    # that fill the disk are ended.
     disk_reserve_bytes: int = 256 << 20
     # Seconds between two passes of the scrubber over a node's replicas.
     scrub_interval_s: float = 86400.0

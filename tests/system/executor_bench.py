@@ -11,7 +11,7 @@ from typing import Any
 
 import crc32c
 
-from perseus.errors import NotFoundError, UnavailableError
+from perseus.errors import NotFoundError, PerseusError, UnavailableError
 from perseus.filestore.control import Shipped
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
@@ -45,7 +45,7 @@ class FolderShip:
     async def finish(self, size_bytes: int) -> Shipped:
         if self.movers.failures:
             self.movers.failures -= 1
-            raise UnavailableError("no chunkserver has room")
+            raise self.movers.failure
         content = read_bytes(self.source)
         assert len(content) == size_bytes
         inode = len(self.movers.shipped) + 1
@@ -65,6 +65,7 @@ class FolderMovers:
         self.ships: list[FolderShip] = []
         # Tries to ship that fail before one works.
         self.failures = 0
+        self.failure: PerseusError = UnavailableError("no chunkserver has room")
         # Placing takes for ever; how many wait in it.
         self.places_forever = False
         self.placing = 0
@@ -125,7 +126,7 @@ class Bench:
             spawner=spawner,
             movers=self.movers,
             clock=RealClock(),
-            disk=RealDisk(),
+            disk=options.pop("disk", RealDisk()),
             settings=settings,
             post=self.post,
         )

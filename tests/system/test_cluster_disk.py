@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -35,6 +36,29 @@ def small(tmp_path: Path) -> Iterator[Cluster]:
             devcluster.kill(made.folder, "node-3")
         finally:
             subprocess.run(["umount", "-l", str(chunks)], check=True)
+
+
+def test_a_task_that_fills_the_disk_is_ended_and_the_daemons_live(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        settings = {**FAST_LEASE, "disk_reserve_bytes": str(64 << 20)}
+        with cluster(tmp_path, nodes=1, settings=settings) as made:
+            for script in ("cat /dev/zero > junk; sleep 60", "cat /dev/zero"):
+                done = made.perseus("run", "--", "sh", "-c", script)
+                assert done.code == 153, done.stderr
+                assert "fills the disk of node node-1" in done.stderr
+                until(lambda: shutil.disk_usage(tmp_path).free > 96 << 20, "its space is free")
+            asked = made.perseus("run", "--disk", "8M", "--", "sh", "-c", "cat /dev/zero > junk")
+            assert asked.code == 153 and "it asked for 8 MB" in asked.stderr
+            assert made.perseus("run", "--", "echo", "well").ok().text == "well\n"
+            jobs = made.perseus("--json", "ps").ok().json()
+            assert all(made.job(job["job_id"])["tasks"][0]["attempt"] == 1 for job in jobs)
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
 def alive(made: Cluster) -> int:

@@ -8,8 +8,11 @@ import psutil
 import pytest
 from executor_bench import JOB, Bench, is_gone, with_executor
 
+from perseus.errors import FullError
 from perseus.jobs import spool as spool_module
-from perseus.proto.v1 import jobs_pb2
+from perseus.jobs.disk_guard import held
+from perseus.proto.v1 import common_pb2, jobs_pb2
+from perseus.runtime.real import RealDisk
 from perseus.settings import Settings
 
 
@@ -184,13 +187,73 @@ def test_the_output_limit(tmp_path: Path) -> None:
 def test_a_disk_near_full_ends_who_fills_it(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         ended = await bench.run("yes", task=0)
-        assert ended.ending.kind == jobs_pb2.ENDING_NODE_FAILURE
-        assert ended.ending.exit_code == 125
-        assert "kitchen-pc is nearly full" in ended.ending.message
+        assert ended.ending.kind == jobs_pb2.ENDING_DISK_LIMIT
+        assert ended.ending.exit_code == 128 + signal.SIGXFSZ
+        for word in (f"task {JOB}.0 was ended", "kitchen-pc", f"{JOB}.0.1 holds", "--disk"):
+            assert word in ended.ending.message
+        # To keep it would take as much again.
+        assert ended.stdout.truncated and ended.stdout.inline == b"y\n" * 2048
         quiet = await bench.shell("sleep 0.2; echo well", task=1)
         assert quiet.ending.exit_code == 0
 
     with_executor(tmp_path, body, settings=Settings(disk_reserve_bytes=1 << 60))
+
+
+class FolderDisk(RealDisk):
+    """A disk of ``size_bytes`` that holds nothing but the attempts."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def free_bytes(self, path: str) -> int:
+        folders = [entry.path for entry in os.scandir(path) if entry.is_dir()]
+        return self.size_bytes - sum(held(folder).bytes for folder in folders)
+
+
+def test_files_in_the_folder_fill_the_disk(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        waits = f"while ! test -e {bench.files}/go; do sleep 0.02; done"
+        quiet = bench.start("sh", "-c", f"head -c 4000000 /dev/zero > a; {waits}", task=0)
+        await bench.until((bench.folder / f"{JOB}.0.1" / "work" / "a").exists)
+        ended = await bench.shell("cd $TMPDIR; head -c 20000000 /dev/zero > b; sleep 60", task=1)
+        assert ended.ending.kind == jobs_pb2.ENDING_DISK_LIMIT
+        assert f"task {JOB}.1 was ended" in ended.ending.message
+        # Before the master has acknowledged the end.
+        assert not (bench.folder / f"{JOB}.1.1" / "tmp").exists()
+        (bench.files / "go").touch()
+        assert (await bench.ended(quiet)).ending.exit_code == 0
+
+    settings = Settings(disk_reserve_bytes=16 << 20)
+    with_executor(tmp_path, body, settings=settings, disk=FolderDisk(32 << 20))
+
+
+def test_a_task_may_hold_what_it_asked_for(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        asked = common_pb2.Resources(disk_bytes=2 << 20)
+        script = "head -c %d /dev/zero > a; sleep %s"
+        ended = await bench.shell(script % (3 << 20, 60), resources=asked, task=0)
+        assert ended.ending.kind == jobs_pb2.ENDING_DISK_LIMIT
+        assert f"{JOB}.0.1 on node kitchen-pc, hold " in ended.ending.message
+        assert "it asked for 2 MB" in ended.ending.message
+        within = await bench.shell(script % (1 << 20, 0.3), resources=asked, task=1)
+        assert within.ending.exit_code == 0
+
+    with_executor(tmp_path, body)
+
+
+def test_no_room_for_an_output_is_no_failure_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "SHIP_PAUSES_S", (0.01, 0.01, 0.01))
+
+    async def body(bench: Bench) -> None:
+        bench.movers.failures, bench.movers.failure = 10, FullError("3 nodes are full")
+        ended = await bench.run("seq", "5000")
+        assert ended.ending.kind == jobs_pb2.ENDING_DISK_LIMIT
+        assert "3 nodes are full" in ended.ending.message
+        assert ended.stdout.size_bytes == 4096 and ended.stdout.truncated
+
+    with_executor(tmp_path, body)
 
 
 def test_a_hundred_thousand_lines_a_second(tmp_path: Path) -> None:

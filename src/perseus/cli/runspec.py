@@ -24,7 +24,12 @@ FLAGS: "dict[str, tuple[str, str, str, str]]" = {
     "--workdir": ("workdir", "value", "FOLDER", "absolute folder on the node to run in"),
     "--cpu": ("cpu", "value", "N", "cores it needs (default 1; fractions allowed)"),
     "--memory": ("memory", "value", "SIZE", "memory it needs, as 512M or 2G"),
-    "--disk": ("disk", "value", "SIZE", "disk it needs for its working folder"),
+    "--disk": (
+        "disk",
+        "value",
+        "SIZE",
+        "disk it needs for its working folder and TMPDIR; it is ended when it holds more",
+    ),
     "--node": ("node", "value", "NAME", "run on this node and no other"),
     "--label": ("label", "list", "NAME=VALUE", "run only on nodes with this label"),
     "--arch": ("arch", "value", "ARCH", "run only on this architecture, as x86_64 or aarch64"),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from perseus.errors import (
+    FullError,
     InvalidError,
     LeaseLostError,
     NotFoundError,
@@ -25,10 +26,12 @@ from perseus.errors import (
     TooLargeError,
 )
 from perseus.ids import AttemptId
-from perseus.jobs.executor_folders import Folders
+from perseus.jobs.disk_guard import DiskGuard
+from perseus.jobs.executor_folders import Folders, empty
 from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
 from perseus.proto.v1 import agent_pb2, jobs_pb2
-from perseus.runtime.ports import Clock, Disk, Exit, Spawner, SpawnRequest
+from perseus.runtime.ports import Clock, Exit, Spawner, SpawnRequest
+from perseus.settings import INLINE_MAXIMUM_BYTES
 
 DEFAULT_GRACE_S = 5.0
 # Time until SIGKILL for a task that passed its time limit.
@@ -62,12 +65,11 @@ class Host:
     ships: ShipRoom
     folders: Folders
     clock: Clock
-    disk: Disk
+    guard: DiskGuard
     # Of the node.
     node: str
     base_environment: dict[str, str]
     output_limit_bytes: int
-    disk_reserve_bytes: int
 
 
 @dataclass(slots=True)
@@ -129,6 +131,8 @@ class Attempt:
         self.has_left_the_gate = False
         # Its processes are all gone for certain, and its outputs are small.
         self.left_nothing = False
+        # The most that its folders work and tmp may hold; 0: no limit.
+        self.disk_limit_bytes = start.spec.resources.disk_bytes
         limit_bytes = start.spec.output_limit_bytes or host.output_limit_bytes
         self.stdout = Spool(os.path.join(self.folder, "stdout"), "stdout", limit_bytes)
         self.stderr = Spool(os.path.join(self.folder, "stderr"), "stderr", limit_bytes)
@@ -143,6 +147,7 @@ class Attempt:
         self._cause: jobs_pb2.Ending | None = None
         self._early: list[agent_pb2.StopAttempt] = []
         self._placing: asyncio.Future[None] | None = None
+        self._placed_bytes = 0
         self._feed: _Feed | None = None
         self._timers = _Timers()
         self._usage = _Usage()
@@ -176,12 +181,13 @@ class Attempt:
         if self._over_limit():
             ending = self._cause or ending
         self.notify()
+        if self._host.guard.is_low():
+            ending = await self._make_room(ending)
         try:
             outputs = await self._keep()
         except PerseusError as error:
             await self.abandon()
-            ending = node_failure(f"its output could not be kept: {error.message}")
-            outputs = [agent_pb2.Output(), agent_pb2.Output()]
+            ending, outputs = self._not_kept(ending, error)
         if not self.is_discarded:
             self.end(ending, outputs)
 
@@ -221,6 +227,11 @@ class Attempt:
         self.is_discarded = True
         self.kill()
         self.notify()
+
+    def end_for_disk(self, message: str) -> None:
+        """Ends it because of what it holds on this node's disk."""
+        if self._set_cause(_limit_passed(jobs_pb2.ENDING_DISK_LIMIT, message)):
+            self.kill()
 
     def kill(self) -> None:
         """SIGKILL to its process group."""
@@ -303,7 +314,7 @@ class Attempt:
                 )
             target = os.path.join(work, file.name)
             os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-            await self._host.movers.place(file.path, target)
+            self._placed_bytes += await self._host.movers.place(file.path, target)
 
     def _environment(self) -> dict[str, str]:
         start = self.start
@@ -353,6 +364,7 @@ class Attempt:
             running=agent_pb2.AttemptRunning(at_s=self._host.clock.time_s(), pid=self.pid),
         )
         self._timers.check = loop.call_later(0.02, self._check)
+        self._host.guard.add(self, self._placed_bytes)
         if self.start.spec.time_limit_s > 0:
             self._later(self.start.spec.time_limit_s, self._on_time_limit)
         if self._feed is not None and self._feed.task is not None:
@@ -414,10 +426,8 @@ class Attempt:
         if self.phase is not Phase.RUNNING:
             return
         now_s = self._host.clock.now_s()
-        before_bytes = self.stdout.size_bytes + self.stderr.size_bytes
         pause_s = min(spool.check(now_s) for spool in self.spools)
-        grown = self.stdout.size_bytes + self.stderr.size_bytes > before_bytes
-        if self._over_limit() or (grown and self._disk_is_low()):
+        if self._over_limit():
             self.kill()
             return
         for spool, ship in zip(self.spools, self._ships, strict=True):
@@ -432,19 +442,6 @@ class Attempt:
                 return True
         return False
 
-    def _disk_is_low(self) -> bool:
-        reserve_bytes = self._host.disk_reserve_bytes
-        free_bytes = self._host.disk.free_bytes(self._host.folders.root)
-        if free_bytes >= reserve_bytes:
-            return False
-        self._set_cause(
-            node_failure(
-                f"the disk of node {self._host.node} is nearly full: {free_bytes >> 20} MiB free, "
-                f"{reserve_bytes >> 20} MiB are kept in reserve"
-            )
-        )
-        return True
-
     # --- after its end
 
     def _account(self, ended: Exit) -> None:
@@ -455,6 +452,7 @@ class Attempt:
     def _clear(self) -> None:
         """Ends what only a running task needs."""
         self._timers.cancel()
+        self._host.guard.drop(self)
         if self._feed is None:
             return
         if self._feed.task is not None:
@@ -483,6 +481,37 @@ class Attempt:
         return agent_pb2.Output(
             size_bytes=spool.size_bytes, inode=shipped.inode, truncated=spool.truncated
         )
+
+    def _not_kept(
+        self, ending: jobs_pb2.Ending, error: PerseusError
+    ) -> tuple[jobs_pb2.Ending, list[agent_pb2.Output]]:
+        """How it ends when its outputs found no place, and what is kept of them."""
+        is_ours = ending.kind == jobs_pb2.ENDING_DISK_LIMIT
+        if not is_ours and not isinstance(error, FullError):
+            said = f"its output could not be kept: {error.message}"
+            return node_failure(said), [agent_pb2.Output(), agent_pb2.Output()]
+        # Another try would find as little room, and fill it again: it is no node's failure.
+        said = ending.message if is_ours else f"there is no room for its output: {error.message}"
+        return self._cut(said), [_inline_output(spool) for spool in self.spools]
+
+    async def _make_room(self, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
+        """The disk is low: gives back what the task left, and what it wrote if it was ended
+        for that. Not only once the master has the end: that may wait for this very space."""
+        await asyncio.to_thread(empty, self.folder)
+        if ending.kind != jobs_pb2.ENDING_DISK_LIMIT or not self._host.guard.is_low():
+            return ending
+        # To keep its outputs would take as much of the disk again.
+        if not all(spool.is_inline for spool in self.spools):
+            ending = self._cut(ending.message)
+            await self.abandon()
+        return ending
+
+    def _cut(self, said: str) -> jobs_pb2.Ending:
+        """Keeps of the outputs what needs no place of its own."""
+        for spool in self.spools:
+            spool.cut(INLINE_MAXIMUM_BYTES)
+        said = f"{said}; only the first {INLINE_MAXIMUM_BYTES} bytes of its output are kept"
+        return _limit_passed(jobs_pb2.ENDING_DISK_LIMIT, said)
 
     async def abandon(self) -> None:
         """What was shipped of its outputs becomes garbage."""
@@ -532,14 +561,16 @@ def node_failure(message: str) -> jobs_pb2.Ending:
 
 
 def _output_limit(spool: Spool) -> jobs_pb2.Ending:
-    number = int(signal.SIGXFSZ)
-    return jobs_pb2.Ending(
-        kind=jobs_pb2.ENDING_OUTPUT_LIMIT,
-        exit_code=128 + number,
-        signal=number,
-        message=f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
+    return _limit_passed(
+        jobs_pb2.ENDING_OUTPUT_LIMIT,
+        f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
         "the bytes up to there are kept",
     )
+
+
+def _limit_passed(kind: jobs_pb2.EndingKind, message: str) -> jobs_pb2.Ending:
+    number = int(signal.SIGXFSZ)
+    return jobs_pb2.Ending(kind=kind, exit_code=128 + number, signal=number, message=message)
 
 
 def _inline_output(spool: Spool) -> agent_pb2.Output:

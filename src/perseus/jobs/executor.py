@@ -19,6 +19,7 @@ from typing import Any
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 from perseus.ids import parse_attempt
 from perseus.jobs.attempts import Attempt, Host, Phase, cancelled, node_failure
+from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders
 from perseus.jobs.executor_gate import Gate
 from perseus.jobs.spool import Movers, ShipRoom
@@ -83,17 +84,17 @@ class Executor:
         """``folder`` is the data folder's ``attempts``; ``post`` hands events to the
         session, or drops them when there is none: ``on_welcome`` repeats them."""
         self.cores = cores
+        root = os.path.abspath(folder)
         self._host = Host(
             spawner,
             movers,
             ShipRoom(),
-            Folders(os.path.abspath(folder)),
+            Folders(root),
             clock,
-            disk,
+            DiskGuard(root, node, settings.disk_reserve_bytes, disk, clock),
             node,
             base_environment(),
             settings.output_limit_bytes,
-            settings.disk_reserve_bytes,
         )
         self._post_events = post
         self._attempts: dict[str, Attempt] = {}
@@ -118,6 +119,7 @@ class Executor:
         self.on_lease_lost()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=CLOSE_TIMEOUT_S)
+        self._host.guard.close()
         await self._host.folders.close()
 
     # --- what the master says

@@ -125,6 +125,12 @@ class Spool:
         if self.truncated:
             os.truncate(self.path, self.limit_bytes)
 
+    def cut(self, size_bytes: int) -> None:
+        """Keeps no more than ``size_bytes`` of a settled output, for there is no room."""
+        if self.size_bytes > size_bytes:
+            self.size_bytes, self.truncated = size_bytes, True
+            os.truncate(self.path, size_bytes)
+
     @property
     def is_inline(self) -> bool:
         """Whether it is small enough to ride in the message that tells the end."""

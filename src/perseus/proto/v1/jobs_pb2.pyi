@@ -29,6 +29,7 @@ class EndingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENDING_CANCELLED: _ClassVar[EndingKind]
     ENDING_NOT_STARTED: _ClassVar[EndingKind]
     ENDING_NODE_FAILURE: _ClassVar[EndingKind]
+    ENDING_DISK_LIMIT: _ClassVar[EndingKind]
 TASK_STATE_UNSPECIFIED: TaskState
 TASK_STATE_PENDING: TaskState
 TASK_STATE_LEASED: TaskState
@@ -45,6 +46,7 @@ ENDING_OUTPUT_LIMIT: EndingKind
 ENDING_CANCELLED: EndingKind
 ENDING_NOT_STARTED: EndingKind
 ENDING_NODE_FAILURE: EndingKind
+ENDING_DISK_LIMIT: EndingKind
 
 class TaskSpec(_message.Message):
     __slots__ = ("argv", "environment", "working_directory", "stdin_inline", "stdin_path", "files", "resources", "labels", "architecture", "node", "retries", "failure_retries", "time_limit_s", "priority", "output_limit_bytes", "pure", "grace_s")
