@@ -9,8 +9,9 @@ Light imports only.
 import os
 import sys
 from binascii import a2b_base64
+from time import monotonic, sleep
 
-from perseus.errors import PerseusError, UnavailableError
+from perseus.errors import LeaseLostError, NotFoundError, PerseusError, UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 SIGINT_NUMBER = int(SIGINT)
 # How long a signal may take on its way; meanwhile output waits.
 SIGNAL_TIMEOUT_S = 10.0
+# How long the job's end may take to be told here, once its stdin was removed for that end.
+ENDING_TIMEOUT_S = 5.0
+ENDING_POLL_S = 0.01
 EXIT_PIPE = 141
 WRITE_BYTES = 1 << 20
 
@@ -63,6 +67,8 @@ class Foreground:
         self.is_many = False
         self.exit_code: int | None = None
         self.failure: PerseusError | None = None
+        # The failure ended tasks that ran.
+        self._has_ended_tasks = False
 
     def catch_signals(self) -> None:
         """From here on signals go to the task; call in the main thread."""
@@ -110,7 +116,7 @@ class Foreground:
             ending = event.get("ending")
             if ending is not None:
                 self.exit_code = self._end(ending)
-        if self.failure is not None:
+        if self.failure is not None and not self._is_mere_end(self.failure):
             raise self.failure
         if self.exit_code is None:
             raise UnavailableError(
@@ -129,14 +135,31 @@ class Foreground:
     def fail(self, error: PerseusError) -> None:
         """Something beside the job (its stdin) failed: the job must not end as if it had not.
 
-        For other threads; the job is killed and ``show`` raises the error at its end.
+        For other threads; the job is killed and ``show`` raises the error at its end. But
+        that stdin is gone may only mean that the job has ended, which we hear a moment later.
         """
+        if _is_gone(error) and self.job_id and self._ends_soon():
+            return
         self.failure = error
         if self.job_id:
-            try:
-                self._send_signal(self.job_id, int(SIGKILL))
-            except PerseusError as other:
-                self.say(f"job {self.job_id} could not be ended: {other.message}")
+            self._end_tasks()
+
+    def _ends_soon(self) -> bool:
+        deadline = monotonic() + ENDING_TIMEOUT_S
+        while self.exit_code is None and monotonic() < deadline:
+            sleep(ENDING_POLL_S)
+        return self.exit_code is not None
+
+    def _end_tasks(self) -> None:
+        try:
+            self._has_ended_tasks = self._send_signal(self.job_id, int(SIGKILL)) > 0
+        except PerseusError as other:
+            self._has_ended_tasks = True
+            self.say(f"job {self.job_id} could not be ended: {other.message}")
+
+    def _is_mere_end(self, failure: PerseusError) -> bool:
+        """The job had ended by itself, and its stdin was removed with it."""
+        return _is_gone(failure) and self.exit_code is not None and not self._has_ended_tasks
 
     def say(self, sentence: str) -> None:
         """A message of ours, on stderr alone."""
@@ -149,7 +172,7 @@ class Foreground:
         for number in early if job_id else ():
             self._forward(number)
         if self.failure is not None:
-            self.fail(self.failure)
+            self._end_tasks()
 
     def _end(self, ending: "dict[str, Any]") -> int:
         code = int(ending.get("exit_code") or 0)
@@ -189,6 +212,11 @@ class Foreground:
         if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")
+
+
+def _is_gone(error: PerseusError) -> bool:
+    """The file that stdin is written to was removed, as it is with the end of its job."""
+    return isinstance(error, (LeaseLostError, NotFoundError))
 
 
 def write(descriptor: int, content: bytes) -> None:

@@ -1,0 +1,75 @@
+"""A job in the foreground whose stdin fails: when that is a failure, and when only its end."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from perseus.cli import foreground as foreground_module
+from perseus.cli.foreground import Foreground
+from perseus.errors import LeaseLostError, PerseusError, UnavailableError
+
+REMOVED = LeaseLostError("the file being written (inode 7) was removed")
+BROKEN = UnavailableError("stdin cannot be read: Input/output error")
+BEGUN: dict[str, Any] = {"job_id": "abcdefgh"}
+WELL: dict[str, Any] = {"ending": {"kind": "ENDING_EXITED", "exit_code": 3}}
+
+
+class Job:
+    """A job that ends by itself, or when it is killed."""
+
+    def __init__(self, reached: int = 1) -> None:
+        self.killed = threading.Event()
+        self.reached = reached
+        self.foreground = Foreground(self.signal, quiet=True)
+
+    def signal(self, job_id: str, number: int) -> int:
+        assert (job_id, number) == ("abcdefgh", 9)
+        self.killed.set()
+        return self.reached
+
+
+def test_a_stdin_removed_with_the_end_of_the_job_is_no_failure() -> None:
+    job = Job()
+    failing = threading.Thread(target=job.foreground.fail, args=(REMOVED,))
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        # The feed hears of it before we do.
+        failing.start()
+        yield WELL
+
+    assert job.foreground.show(events()) == 3
+    failing.join()
+    assert not job.killed.is_set()
+
+
+def test_a_stdin_removed_before_its_job_is_known_here_ends_nothing_that_has_ended() -> None:
+    job = Job(reached=0)
+    job.foreground.fail(REMOVED)
+    assert job.foreground.show([BEGUN, WELL]) == 3
+
+
+@pytest.mark.parametrize("error", [REMOVED, BROKEN])
+def test_a_stdin_that_fails_while_the_job_runs_ends_it(
+    error: PerseusError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground_module, "ENDING_TIMEOUT_S", 0.05)
+    job = Job()
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        threading.Thread(target=job.foreground.fail, args=(error,)).start()
+        assert job.killed.wait(60)
+        yield {"ending": {"kind": "ENDING_SIGNALED", "exit_code": 137}}
+
+    with pytest.raises(type(error), match=r"stdin|removed"):
+        job.foreground.show(events())
+
+
+def test_any_other_failure_counts_whatever_the_job_did() -> None:
+    job = Job(reached=0)
+    job.foreground.fail(BROKEN)
+    with pytest.raises(UnavailableError, match="Input/output"):
+        job.foreground.show([BEGUN, WELL])
