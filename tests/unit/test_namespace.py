@@ -132,6 +132,9 @@ def test_append_is_for_one_writer_at_a_time() -> None:
     assert (first.inline, first.size_bytes) == (b"one ", 4)
     error = cluster.refused(files.Append("/log", "you"))
     assert error.code == "conflict" and "me" in error.message
+    assert "if its writer is gone, that is in about 30 s" in error.hint
+    cluster.now_s += 29.5
+    assert cluster.refused(files.Append("/log", "you")).hint.endswith("that is in a moment")
     assert cluster.refused(files.Close(first.inode, first.epoch, b"two", 3)).code == "invalid"
     cluster.do(files.Close(first.inode, first.epoch, b"one two", 7))
     second = cluster.do(files.Append("/log", "you"))

@@ -100,7 +100,7 @@ class Writing:
         left_s = max(0.0, (writer.lease_ends_s or at.now_s + self._lease_s) - at.now_s)
         return ConflictError(
             f"{path} is being written by {writer.who}",
-            hint=f"wait until it is closed; if its writer is gone, that is in {left_s:.0f} s",
+            hint=f"wait until it is closed; if its writer is gone, that is {_within(left_s)}",
         )
 
     def _leased(self, at: Instant, file: File) -> filestore_pb2.WriteLease:
@@ -334,3 +334,10 @@ def _set_inline(file: File, content: bytes) -> None:
     file.inline = content
     file.size_bytes = len(content)
     file.checksum = None
+
+
+def _within(seconds: float) -> str:
+    """When a lease that has ``seconds`` left ends, in words."""
+    if seconds < 1.5:
+        return "in a moment"
+    return f"in about {round(seconds)} s"

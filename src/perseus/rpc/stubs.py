@@ -175,8 +175,16 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
         return UnavailableError(f"{where} was cancelled", maybe_done=True)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidError(f"{where}: {details}")
+    if code in _BROKEN_CODES and any(word in details for word in _BROKEN_WORDS):
+        return UnavailableError(f"{where}: the connection broke ({details})", maybe_done=True)
     return InternalError(f"{where} failed: {code.name} {details}", maybe_done=True)
 
+
+# How gRPC's core tells of a call whose connection broke under it, besides UNAVAILABLE: a write
+# that found its call over already, a stream that the peer reset, one that went with its
+# transport. A defect behind a handler has a trailer of ours, so it is not taken for this.
+_BROKEN_CODES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+_BROKEN_WORDS = ("Internal error from Core", "RST_STREAM", "Stream removed")
 
 # Words in gRPC's details by which a failed handshake is known, and what they mean.
 _HANDSHAKE_WORDS = (
