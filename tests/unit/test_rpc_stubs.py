@@ -4,16 +4,20 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from perseus.errors import InternalError, PerseusError, UnavailableError
+from perseus.errors import InternalError, PerseusError, RefusedError, UnavailableError
+from perseus.filestore.client_channels import error_of as chunk_error_of
 from perseus.proto.v1 import common_pb2
 from perseus.rpc.status import TRAILER
 from perseus.rpc.stubs import from_grpc
 
 
 def error_of(code: grpc.StatusCode, details: str, trailer: bytes = b"") -> PerseusError:
+    return from_grpc(raised(code, details, trailer), "/perseus.v1.Jobs/Run", "10.0.0.7:7700")
+
+
+def raised(code: grpc.StatusCode, details: str, trailer: bytes = b"") -> AioRpcError:
     trailers = Metadata((TRAILER, trailer)) if trailer else Metadata()
-    raised = AioRpcError(code, Metadata(), trailers, details)
-    return from_grpc(raised, "/perseus.v1.Jobs/Run", "10.0.0.7:7700")
+    return AioRpcError(code, Metadata(), trailers, details)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +33,25 @@ def test_a_connection_that_breaks_is_unavailable(code: grpc.StatusCode, details:
     error = error_of(code, details)
     assert isinstance(error, UnavailableError) and error.maybe_done
     assert "10.0.0.7:7700" in error.message and details in error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "meaning"),
+    [
+        ("CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK", "a clock is off"),
+        ("CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", "this clock is ahead"),
+    ],
+)
+def test_a_handshake_that_fails_for_a_clock_names_it(said: str, meaning: str) -> None:
+    details = (
+        f"failed to connect to all addresses; last error: UNKNOWN: Tls handshake failed {said}"
+    )
+    error = error_of(grpc.StatusCode.UNAVAILABLE, details)
+    assert isinstance(error, RefusedError)
+    bulk = chunk_error_of(raised(grpc.StatusCode.UNAVAILABLE, details), "10.0.0.7:7701")
+    assert isinstance(bulk, UnavailableError)
+    for one in (error, bulk):
+        assert meaning in one.message and "`date`" in one.hint
 
 
 def test_a_defect_at_the_peer_stays_one() -> None:

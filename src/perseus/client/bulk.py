@@ -5,8 +5,10 @@ standard library alone. Without a user certificate everything goes through the
 daemon.
 """
 
+import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,8 @@ class Bulk:
 
 
 def _filestore_client(transport: "Transport") -> "FilestoreClient":
+    # gRPC would write a line for each handshake that fails; what it means is said once by us.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from google.protobuf import json_format
 
     from perseus.client.transport import identity_of
@@ -71,8 +75,11 @@ def _filestore_client(transport: "Transport") -> "FilestoreClient":
         return json_format.ParseDict(answer, kind(), ignore_unknown_fields=True)
 
     context = transport.context
+    identity = identity_of(context)
+    # Else every chunkserver would be tried before it shows that this clock is off.
+    identity.check_time(time.time())
     near = transport.call("Cluster/GetInfo", {}).get("node_name") if context.socket else None
-    return FilestoreClient(files_call, identity_of(context), context.cluster_id, near_node=near)
+    return FilestoreClient(files_call, identity, context.cluster_id, near_node=near)
 
 
 class Writer:

@@ -193,6 +193,10 @@ def error_of(call: Any, where: str) -> PerseusError:
         if key == status.TRAILER:
             return status.from_proto(common_pb2.Error.FromString(value))
     code = call.code()
+    meaning = status.handshake_meaning(call.details() or "")
+    if meaning:
+        # Nothing was sent. It may be this one peer's, so others are still tried.
+        return UnavailableError(f"{where}: {meaning}", hint=status.HANDSHAKE_HINT)
     text = f"{where}: {call.details() or code}"
     if code in _CODES:
         return from_code(_CODES[code], text)

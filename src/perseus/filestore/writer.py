@@ -347,7 +347,7 @@ class FileWriter:
             raise UnavailableError(
                 f"{self._name} cannot be written: {BREAKS_MAXIMUM} chains of chunkservers broke "
                 f"in a row, the last at {broken}",
-                hint="see: perseus doctor",
+                hint=broken.error.hint or "see: perseus doctor",
             )
         self._seal(chunk, failed)
         if self._breaks > 1:

@@ -31,6 +31,17 @@ _STATUS: dict[str, tuple[str, int]] = {
 }
 
 
+# Words in gRPC's details by which a failed handshake is known, and what they mean.
+_HANDSHAKE_WORDS = (
+    ("certificate has expired", "the peer's certificate expired, or this clock is ahead"),
+    ("certificate is not yet valid", "the peer's certificate is not valid yet: a clock is off"),
+    ("CERTIFICATE_VERIFY_FAILED", "the peer's certificate is not of this cluster"),
+    ("Peer name", "the peer's certificate is for another cluster or not the master's"),
+    ("Hostname Verification", "the peer's certificate is for another cluster or not the master's"),
+)
+HANDSHAKE_HINT = "check the address and `date` on both machines"
+
+
 def grpc_status_name(error: PerseusError) -> str:
     """The name of the ``grpc.StatusCode``."""
     return _STATUS[error.code][0]
@@ -68,6 +79,14 @@ def from_proto(message: common_pb2.Error) -> PerseusError:
     return from_code(
         message.code, message.message, hint=message.hint, maybe_done=message.maybe_done
     )
+
+
+def handshake_meaning(details: str) -> str:
+    """What a TLS handshake failed for, from gRPC's details; empty when it was none."""
+    for word, meaning in _HANDSHAKE_WORDS:
+        if word in details:
+            return meaning
+    return ""
 
 
 def _shortened(text: str) -> str:

@@ -186,23 +186,12 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
 _BROKEN_CODES = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 _BROKEN_WORDS = ("Internal error from Core", "RST_STREAM", "Stream removed")
 
-# Words in gRPC's details by which a failed handshake is known, and what they mean.
-_HANDSHAKE_WORDS = (
-    ("certificate has expired", "the peer's certificate expired, or this clock is ahead"),
-    ("certificate is not yet valid", "the peer's certificate is not valid yet: a clock is off"),
-    ("CERTIFICATE_VERIFY_FAILED", "the peer's certificate is not of this cluster"),
-    ("Peer name", "the peer's certificate is for another cluster or not the master's"),
-    ("Hostname Verification", "the peer's certificate is for another cluster or not the master's"),
-)
-
 
 def _unavailable(details: str, address: str) -> PerseusError:
     where = address or "the peer"
-    for word, meaning in _HANDSHAKE_WORDS:
-        if word in details:
-            return RefusedError(
-                f"{where}: {meaning}", hint="check the address and `date` on both machines"
-            )
+    meaning = status.handshake_meaning(details)
+    if meaning:
+        return RefusedError(f"{where}: {meaning}", hint=status.HANDSHAKE_HINT)
     # Before a connection stands nothing was sent; afterwards it may have arrived.
     is_unsent = "failed to connect" in details or "connections to all backends" in details
     return UnavailableError(
