@@ -213,6 +213,33 @@ def test_signals_reach_the_whole_group(tmp_path: Path) -> None:
     with_spawner(tmp_path, body)
 
 
+def test_a_stray_without_its_environment_ends_with_the_tasks_that_it_may_be_of(
+    tmp_path: Path,
+) -> None:
+    async def body(bench: Bench) -> None:
+        empties = "env -i PATH=$PATH setsid sh -c 'echo $$ >> pids; exec sleep 1000' &"
+        wait = f"{empties} while ! test -s pids; do sleep 0.01; done"
+        await bench.run("sh", "-c", wait)
+        (alone,) = await read_pids(tmp_path / "pids", 1)
+        await until(lambda: is_gone(alone))
+        # One that runs still may be the one it comes from; one that began later is not.
+        (tmp_path / "pids").unlink()
+        elder = await bench.spawner.spawn(bench.request("sleep", "1000"))
+        await bench.run("sh", "-c", wait)
+        (stray,) = await read_pids(tmp_path / "pids", 1)
+        await bench.run("sleep", "0.05")
+        assert not is_gone(stray)
+        younger = await bench.spawner.spawn(bench.request("sleep", "1000"))
+        await bench.spawner.signal(elder, signal.SIGKILL)
+        await bench.spawner.wait(elder)
+        await until(lambda: is_gone(stray))
+        assert not is_gone(younger)
+        await bench.spawner.signal(younger, signal.SIGKILL)
+        await bench.spawner.wait(younger)
+
+    with_spawner(tmp_path, body)
+
+
 def test_the_end_of_a_task_ends_its_group_and_its_strays(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         script = "sleep 1000 & echo $! >> pids; (setsid sh -c 'echo $$ >> pids; sleep 1000') & "

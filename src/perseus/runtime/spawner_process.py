@@ -5,8 +5,9 @@ end of a task it kills what is left of the task's process group, and when the
 agent goes away, or its lease passes unrenewed, every group. Orphans of tasks
 come to it (PR_SET_CHILD_SUBREAPER) and are reaped; one that left its group for
 a session of its own is killed when the task it comes from has ended, known by
-the variable PERSEUS_ATTEMPT_FOLDER. It also forks Python children without
-exec, so that they share its memory.
+the variable PERSEUS_ATTEMPT_FOLDER; where its environment does not say (it was
+emptied, or overwritten), when no task is left that began before it did. It also
+forks Python children without exec, so that they share its memory.
 
 Each task is killed by group only between its start and its reaping, so a
 reused pid is never hit.
@@ -30,6 +31,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
+from perseus.runtime.processes import stat
 from perseus.runtime.spawner_journal import MARK, Journal, Span, marks_of, ticks
 from perseus.runtime.spawner_wire import (
     Ended,
@@ -311,12 +313,21 @@ class SpawnerProcess:
             return True
         strays = set(children).difference(self._tasks, self._forked)
         for pid in strays:
-            marks = marks_of(pid)
-            if marks and not marks.intersection(self._marks.values()):
+            if self._is_of_an_ended_task(pid):
                 # Our child: until we reap it the number is its own.
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
         return bool(strays)
+
+    def _is_of_an_ended_task(self, pid: int) -> bool:
+        marks = marks_of(pid)
+        if marks:
+            return not marks.intersection(self._marks.values())
+        # It tells nothing: so it may be of any live task that had begun when it did.
+        found = stat(pid)
+        return found is not None and not any(
+            span.earliest <= found.start_ticks for span in self._tasks.values()
+        )
 
     def _kill_tasks(self) -> None:
         for pid in self._tasks:
