@@ -31,6 +31,8 @@ A daemon takes a setting from the first of these that gives it:
    above, and that before `~/.config/perseus/config.toml`;
 3. the default below.
 
+A setting in `_bytes` may be written as `20M` or `1G`, one in `_s` as `10s` or `2h`.
+
 | setting | default | from, to | environment | meaning |
 |---|---|---|---|---|
 """

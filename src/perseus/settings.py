@@ -3,7 +3,8 @@
 A daemon takes a setting from its environment (``PERSEUS_LEASE_S``), else from its
 data folder, else the default. What the data folder holds was chosen when the
 node was made: by ``--set``, else ``perseus.toml`` (in that folder or above), else
-``$XDG_CONFIG_HOME/perseus/config.toml``. The reference page is made from this
+``$XDG_CONFIG_HOME/perseus/config.toml``. Text may give a size as ``20M`` and a
+time as ``2h``, where the setting's name ends in its unit. The reference page is made from this
 table; ``tests`` fail on a setting that is not documented or has no bounds.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from perseus import amounts
 from perseus.errors import InvalidError
 
 PROTOCOL_MINIMUM = 1
@@ -120,10 +122,10 @@ def range_text(name: str) -> str:
 
 
 def _convert(name: str, kind: type, value: Any) -> Any:
-    try:
-        converted = kind(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidError(f"setting {name} = {value!r} is not a {kind.__name__}") from error
+    converted = _read(name, kind, value)
+    if converted is None:
+        what, hint = _meaning(name, kind)
+        raise InvalidError(f"setting {name} = {value!r} is not {what}", hint=hint)
     if name in CHOICES:
         fits = converted in CHOICES[name]
     else:
@@ -135,3 +137,26 @@ def _convert(name: str, kind: type, value: Any) -> Any:
             f"setting {name} = {value!r} is not possible", hint=f"{name}: {range_text(name)}"
         )
     return converted
+
+
+def _read(name: str, kind: type, value: Any) -> Any:
+    """The value as its kind; None when it cannot be meant so."""
+    if isinstance(value, str) and name.endswith("_bytes"):
+        return amounts.size_bytes(value)
+    if isinstance(value, str) and name.endswith("_s"):
+        return amounts.duration_s(value)
+    if isinstance(value, bool) or (kind is int and isinstance(value, float) and value % 1):
+        return None
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _meaning(name: str, kind: type) -> tuple[str, str]:
+    """What a setting is, in words, and how it may be written."""
+    if name.endswith("_bytes"):
+        return "a whole number of bytes", f"write it as {name}=20M or {name}=1G"
+    if name.endswith("_s"):
+        return "a number of seconds", f"write it as {name}=10s or {name}=2h"
+    return "a whole number" if kind is int else "a number", f"{name}: {range_text(name)}"

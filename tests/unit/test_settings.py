@@ -23,6 +23,44 @@ def test_the_first_layer_wins_and_text_becomes_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("disk_reserve_bytes", "20M", 20 << 20),
+        ("output_limit_bytes", "1.5GiB", 3 << 29),
+        ("disk_reserve_bytes", "1048577", (1 << 20) + 1),
+        ("lease_s", "10s", 10.0),
+        ("keep_jobs_s", "2h", 7200.0),
+        ("write_lease_s", "1500ms", 1.5),
+        # From a file, as the number that it is.
+        ("disk_reserve_bytes", 4096, 4096),
+        ("lease_s", 3, 3.0),
+    ],
+)
+def test_sizes_and_times_are_read_as_people_write_them(
+    name: str, value: object, meant: float
+) -> None:
+    assert getattr(from_mappings({name: value}), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("disk_reserve_bytes", "much", "a whole number of bytes"),
+        ("disk_reserve_bytes", 1.5, "a whole number of bytes"),
+        ("lease_s", "soon", "a number of seconds"),
+        ("lease_s", True, "a number of seconds"),
+        ("replicas", "1.5", "a whole number"),
+        ("cpu", "all", "a number"),
+    ],
+)
+def test_what_is_no_amount_is_told_in_words(name: str, value: object, words: str) -> None:
+    with pytest.raises(InvalidError) as raised:
+        from_mappings({name: value})
+    assert raised.value.message == f"setting {name} = {value!r} is not {words}"
+    assert name in raised.value.hint
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("lease_s", "-1"),
