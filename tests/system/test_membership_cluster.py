@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,10 @@ def test_findings_about_a_live_node() -> None:
         "attic has 100 MiB of disk left",
         "attic runs Perseus 0.0, the master 0.1",
     ]
+    bare = replace(node, load=replace(load, disk_free_bytes=0, disk_gone=True))
+    third = list(diagnose_node(bare, Instant(0.0, 1000.0), "0.1"))[2]
+    assert third.message.startswith("attic cannot find its folder of replicas")
+    assert "restart" in third.command
 
 
 def test_a_caller_is_told_who_he_is_and_what_he_may_not(short_folder: Path) -> None:

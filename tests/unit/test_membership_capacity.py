@@ -74,7 +74,8 @@ def test_load_is_within_what_the_machine_has(tmp_path: Path) -> None:
     assert 0 < load.memory_available_bytes <= memory_limit_bytes()
     assert load.disk_free_bytes > 0 and load.attempts_running == 3
     assert load_to_message(load_from_message(load)) == load
-    assert LoadMeter(tmp_path / "gone").measure().disk_free_bytes == 0
+    gone = LoadMeter(tmp_path / "gone").measure()
+    assert (gone.disk_free_bytes, gone.disk_gone, load.disk_gone) == (0, True, False)
 
 
 def test_an_empty_capacity_survives_the_wire() -> None:

@@ -124,7 +124,7 @@ def _lost_chunk(
         command = f"start perseusd on {down[0].name}; then perseus nodes"
     elif holders:
         message = f"part of it (chunk {chunk:016x}) is damaged on {names}, with no other replica"
-        command = f"perseus fs get {path}  # what can still be read"
+        command = f"perseus fs cat {path} > FILE  # keeps all up to the damage"
     else:
         message = f"part of it (chunk {chunk:016x}) is on no node any more"
         command = f"perseus fs rm {path}"
@@ -186,6 +186,7 @@ def _full_nodes(nodes: Nodes, reserve_bytes: int) -> list[cluster_pb2.Finding]:
         for node in nodes.nodes()
         if node.alive
         and node.load.memory_available_bytes
+        and not node.load.disk_gone
         and node.load.disk_free_bytes < reserve_bytes
     ]
 

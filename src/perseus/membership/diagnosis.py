@@ -85,6 +85,14 @@ def _certificate(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
 
 
 def _disk(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
+    if node.load.disk_gone:
+        yield _finding(
+            ERROR,
+            node,
+            "cannot find its folder of replicas: it was removed, or its disk is not there",
+            f"bring back the folder chunks of {node.name}'s data, then restart Perseus on it",
+        )
+        return
     free = node.load.disk_free_bytes
     enough = min(DISK_FREE_BYTES, int(node.capacity.disk_bytes * DISK_FREE_SHARE))
     # A node that has not sent a heartbeat yet has told nothing of its disk.

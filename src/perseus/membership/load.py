@@ -30,11 +30,14 @@ class LoadMeter:
 
     def measure(self) -> cluster_pb2.Load:
         """The load now."""
+        free_bytes = self._disk_free_bytes()
         return cluster_pb2.Load(
             cpu=self._psutil.cpu_percent() / 100.0,
             load_average=os.getloadavg()[0],
             memory_available_bytes=self._memory_available_bytes(),
-            disk_free_bytes=self._disk_free_bytes(),
+            # A disk that cannot be asked has no room for anyone.
+            disk_free_bytes=free_bytes or 0,
+            disk_gone=free_bytes is None,
             attempts_running=self._attempts_running(),
         )
 
@@ -46,10 +49,9 @@ class LoadMeter:
         left = memory_left_bytes(groups=self._groups)
         return available if left is None else min(available, left)
 
-    def _disk_free_bytes(self) -> int:
+    def _disk_free_bytes(self) -> int | None:
         try:
             status = os.statvfs(self._folder)
         except OSError:
-            # A disk that cannot be asked has no room for anyone.
-            return 0
+            return None
         return status.f_bavail * status.f_frsize

@@ -44,6 +44,8 @@ class Load:
     memory_available_bytes: int = 0
     disk_free_bytes: int = 0
     attempts_running: int = 0
+    # The folder of replicas, or its disk, is gone.
+    disk_gone: bool = False
 
 
 NO_CAPACITY = Capacity()
@@ -134,6 +136,7 @@ def load_from_message(message: cluster_pb2.Load) -> Load:
         memory_available_bytes=message.memory_available_bytes,
         disk_free_bytes=message.disk_free_bytes,
         attempts_running=message.attempts_running,
+        disk_gone=message.disk_gone,
     )
 
 
@@ -145,6 +148,7 @@ def load_to_message(load: Load) -> cluster_pb2.Load:
         memory_available_bytes=load.memory_available_bytes,
         disk_free_bytes=load.disk_free_bytes,
         attempts_running=load.attempts_running,
+        disk_gone=load.disk_gone,
     )
 
 

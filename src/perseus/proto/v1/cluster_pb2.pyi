@@ -191,18 +191,20 @@ class Capacity(_message.Message):
     def __init__(self, resources: _Optional[_Union[_common_pb2.Resources, _Mapping]] = ..., speed: _Optional[float] = ..., architecture: _Optional[str] = ..., operating_system: _Optional[str] = ...) -> None: ...
 
 class Load(_message.Message):
-    __slots__ = ("cpu", "load_average", "memory_available_bytes", "disk_free_bytes", "attempts_running")
+    __slots__ = ("cpu", "load_average", "memory_available_bytes", "disk_free_bytes", "attempts_running", "disk_gone")
     CPU_FIELD_NUMBER: _ClassVar[int]
     LOAD_AVERAGE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
     DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    DISK_GONE_FIELD_NUMBER: _ClassVar[int]
     cpu: float
     load_average: float
     memory_available_bytes: int
     disk_free_bytes: int
     attempts_running: int
-    def __init__(self, cpu: _Optional[float] = ..., load_average: _Optional[float] = ..., memory_available_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., attempts_running: _Optional[int] = ...) -> None: ...
+    disk_gone: bool
+    def __init__(self, cpu: _Optional[float] = ..., load_average: _Optional[float] = ..., memory_available_bytes: _Optional[int] = ..., disk_free_bytes: _Optional[int] = ..., attempts_running: _Optional[int] = ..., disk_gone: _Optional[bool] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("node_id", "name", "state", "address", "chunk_address", "capacity", "load", "labels", "version", "silent_s", "tasks", "chunks", "chunk_bytes", "is_master", "clock_skew_s", "certificate_expires_at_s")
