@@ -12,6 +12,7 @@ from chunkserver_harness import Cluster, cluster, until
 from crc32c import crc32c
 
 from perseus.errors import (
+    CorruptError,
     FullError,
     LeaseLostError,
     NotFoundError,
@@ -50,6 +51,14 @@ def write(cluster_: Cluster, path: str, content: bytes) -> filestore_pb2.FileInf
     with cluster_.client.open_write(path) as out:
         out.write(content)
         return out.close()
+
+
+def flip(path: Path, offset: int) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 4]))
 
 
 def read(client: FilestoreClient, path: str, offset: int = 0, length: int = 0) -> bytes:
@@ -186,23 +195,22 @@ def test_a_flipped_bit_is_found_and_the_other_replica_serves(two: Cluster) -> No
     info = write(two, "/file", content)
     (chunk,) = two.master.files[info.inode].chunks
     path = two.nodes[0].data_file(chunk.number)
-    with open(path, "r+b") as file:
-        file.seek(3 * MIB + 17)
-        (byte,) = file.read(1)
-        file.seek(3 * MIB + 17)
-        file.write(bytes([byte ^ 4]))
+    flip(path, 3 * MIB + 17)
     near = two.make_client("viewer", near="n0")
     assert read(near, "/file") == content
     near.close()
     found = two.nodes[0].wait_event("corrupt").corrupt
     assert (found.chunk, found.offset_bytes) == (chunk.number, 3 * MIB)
     assert [(r.node_id, r.corrupt) for r in two.master.reports] == [("n0", True)]
-    assert chunk.number not in two.nodes[0].reports()
-    # The master heals it: drops the rotten one and has it made anew from the other.
+    assert two.nodes[0].reports()[chunk.number].corrupt
+    # The master heals it: has it made anew from the other, in the place of the rotten one.
     fetch = agent_pb2.FetchChunk(
         chunk=chunk.number, version=1, length_bytes=chunk.length, sources=[two.master.nodes["n1"]]
     )
     seal = agent_pb2.SealReplica(chunk=chunk.number, version=1, length_bytes=chunk.length)
+    for node in two.nodes:
+        # The end of the write.
+        assert not node.wait_event("present").present.sealed
     two.wait(two.nodes[1].control.directive(agent_pb2.Directive(seal=seal)))
     assert two.nodes[1].wait_event("present").present.sealed
     two.wait(two.nodes[0].control.directive(agent_pb2.Directive(fetch=fetch)))
@@ -210,11 +218,47 @@ def test_a_flipped_bit_is_found_and_the_other_replica_serves(two: Cluster) -> No
     assert path.read_bytes() == content
 
 
+def test_replicas_with_different_bad_blocks_are_read_and_made_whole(two: Cluster) -> None:
+    content = content_of(3 * MIB)
+    info = write(two, "/file", content)
+    (chunk,) = two.master.files[info.inode].chunks
+    first, second = two.nodes
+    for node, offset in ((first, MIB + 70_000), (second, MIB + 200_000), (first, 3 * MIB - 1)):
+        flip(node.data_file(chunk.number), offset)
+    assert read(two.client, "/file") == content
+    assert first.wait_event("corrupt").corrupt.offset_bytes == MIB + 65_536
+    assert second.wait_event("corrupt").corrupt.offset_bytes == MIB + 3 * 65_536
+    first.wait_event("present")
+    fetch = agent_pb2.FetchChunk(chunk=chunk.number, version=1, length_bytes=chunk.length)
+    fetch.sources[:] = [two.master.nodes["n1"], two.master.nodes["n0"]]
+    two.wait(first.control.directive(agent_pb2.Directive(fetch=fetch)))
+    assert first.wait_event("present").present.sealed
+    assert first.data_file(chunk.number).read_bytes() == content
+    assert not first.reports()[chunk.number].corrupt
+
+
+def test_all_before_the_damage_can_be_read(two: Cluster) -> None:
+    content = content_of(2 * MIB)
+    info = write(two, "/file", content)
+    (chunk,) = two.master.files[info.inode].chunks
+    for node in two.nodes:
+        flip(node.data_file(chunk.number), MIB + 70_000)
+    got = b""
+    with pytest.raises(CorruptError) as caught:
+        for piece in two.client.open_read("/file"):
+            got += piece
+    assert got == content[: MIB + 65_536]
+    assert "made anew" not in caught.value.hint
+
+
 def test_directives(three: Cluster) -> None:
     content = content_of(2 * MIB + 3)
     info = write(three, "/file", content)
     (chunk,) = three.master.files[info.inode].chunks
-    first, _, third = three.nodes
+    first, second, third = three.nodes
+    for node in (first, second):
+        # The end of the write.
+        assert not node.wait_event("present").present.sealed
 
     def direct(node: int, **what: object) -> None:
         directive = agent_pb2.Directive(**what)  # type: ignore[arg-type]

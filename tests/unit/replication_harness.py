@@ -37,8 +37,14 @@ class Held:
     version: int
     length: int
     sealed: bool = False
-    intact: bool = True
     fenced: bool = False
+    # Blocks that are bad, and whether the node knows that there are any.
+    rotten: set[int] = field(default_factory=set)
+    found: bool = False
+
+    @property
+    def intact(self) -> bool:
+        return not self.rotten
 
 
 @dataclass
@@ -122,9 +128,8 @@ class Cluster:
         node.up = True
         node.inbox.clear()
         replicas = tuple(
-            Replica(chunk, held.version, held.length, held.sealed)
+            Replica(chunk, held.version, held.length, held.sealed, held.found)
             for chunk, held in node.held.items()
-            if held.intact
         )
         # Directives that follow belong to the new session already.
         reply = self.do(
@@ -141,9 +146,6 @@ class Cluster:
         )
         node.session = reply.session
         self.beat(node)
-        for chunk, held in list(node.held.items()):
-            if not held.intact:
-                self.tell_corrupt(node, chunk)
 
     def beat(self, node: Node) -> None:
         """A heartbeat with the node's free disk."""
@@ -218,41 +220,51 @@ class Cluster:
         return agent_pb2.ChunkEvent(deleted=delete.chunk)
 
     def check_deletion(self, node: Node, chunk: int) -> None:
-        """A replica that counts goes only while another one that is as good stays."""
+        """A replica that counts goes only while all its good blocks stay elsewhere."""
         located = self.replication.located(chunk)
         held = node.held[chunk]
-        if located is None or located.length_bytes < 0 or not held.intact:
+        if located is None or located.length_bytes < 0 or held.length < located.length_bytes:
             return
-        if held.length < located.length_bytes:
-            return
-        assert any(
-            other is not node
-            and chunk in other.held
-            and other.held[chunk].intact
-            and other.held[chunk].length >= located.length_bytes
-            for other in self.nodes.values()
-        ), f"the last replica of chunk {chunk} was deleted"
+        others = [other for other in self.nodes.values() if other is not node]
+        lost = self.lost_blocks(chunk, located.length_bytes, others)
+        assert lost is not None and lost <= held.rotten, f"bytes of chunk {chunk} were deleted"
+
+    def lost_blocks(self, chunk: int, length: int, nodes: list[Node]) -> set[int] | None:
+        """Blocks that are good on none of these nodes; None when none has a replica."""
+        held = [node.held[chunk] for node in nodes if chunk in node.held]
+        rotten = [replica.rotten for replica in held if replica.length >= length]
+        return set.intersection(*rotten) if rotten else None
 
     def _fetch(self, node: Node, fetch: agent_pb2.FetchChunk) -> agent_pb2.ChunkEvent:
-        for address in fetch.sources:
-            source = self.nodes[address.split(":")[0]]
-            held = source.held.get(fetch.chunk)
-            if not source.up or held is None or held.version < fetch.version or not held.intact:
-                continue
-            assert held.length >= fetch.length_bytes
+        sources = [self.nodes[address.split(":")[0]] for address in fetch.sources]
+        usable = [
+            source
+            for source in sources
+            if source.up
+            and (held := source.held.get(fetch.chunk)) is not None
+            and held.version >= fetch.version
+        ]
+        for source in usable:
+            if not source.held[fetch.chunk].intact:
+                self.tell_corrupt(source, fetch.chunk)
+        if self.lost_blocks(fetch.chunk, fetch.length_bytes, usable) == set():
             node.held[fetch.chunk] = Held(fetch.version, fetch.length_bytes, sealed=True)
             return present(fetch.chunk, node.held[fetch.chunk])
         failure = agent_pb2.ChunkFailure(chunk=fetch.chunk, message="no source")
         return agent_pb2.ChunkEvent(failure=failure)
 
-    def rot(self, node_id: str, chunk: int) -> None:
-        """A bit flips, and the scrubber finds it."""
+    def rot(self, node_id: str, chunk: int, block: int = 0, found: bool = True) -> None:
+        """A bit flips, and perhaps the scrubber finds it."""
         node = self.nodes[node_id]
-        node.held[chunk].intact = False
-        self.tell_corrupt(node, chunk)
+        node.held[chunk].rotten.add(block)
+        if found:
+            self.tell_corrupt(node, chunk)
 
     def tell_corrupt(self, node: Node, chunk: int) -> None:
         """The node reports a corrupt replica."""
+        node.held[chunk].found = True
+        if not node.up:
+            return
         report = agent_pb2.CorruptReplica(chunk=chunk, version=node.held[chunk].version)
         event = agent_pb2.ChunkEvent(corrupt=report)
         self.do(ChunkEvents(node.node_id, node.session, (event,)))
@@ -310,6 +322,10 @@ class Cluster:
 def present(chunk: int, held: Held) -> agent_pb2.ChunkEvent:
     """What a node says of a replica."""
     report = agent_pb2.ReplicaReport(
-        chunk=chunk, version=held.version, length_bytes=held.length, sealed=held.sealed
+        chunk=chunk,
+        version=held.version,
+        length_bytes=held.length,
+        sealed=held.sealed,
+        corrupt=held.found,
     )
     return agent_pb2.ChunkEvent(present=report)

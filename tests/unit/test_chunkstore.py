@@ -1,6 +1,9 @@
 """The folder of replicas: index, scan, one writer, deletion, reserve, rot."""
 
-from collections.abc import Iterator
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,11 @@ from perseus.errors import (
     IncompatibleError,
     InvalidError,
     NotFoundError,
+    PerseusError,
+    UnavailableError,
 )
 from perseus.filestore import chunkstore
+from perseus.filestore.chunkfile_log import HEADER_BYTES, RECORD_BYTES
 from perseus.filestore.chunkstore import ChunkStore
 from perseus.filestore.chunkstore_pages import BULK_BYTES, RECENT_BYTES, RecentPages
 from perseus.filestore.scrub import Scrubber
@@ -30,6 +36,9 @@ class Stores:
         self.events: list[agent_pb2.ChunkEvent] = []
         self.store = self._open()
 
+    def found(self, kind: str) -> list[agent_pb2.ChunkEvent]:
+        return [event for event in self.events if event.WhichOneof("what") == kind]
+
     def _open(self, reserve_bytes: int = 0) -> ChunkStore:
         store = ChunkStore(self.folder, reserve_bytes, self.events.append)
         store.open()
@@ -43,6 +52,9 @@ class Stores:
     def data_file(self, chunk: int) -> Path:
         name = f"{chunk:016x}"
         return self.folder / name[-2:] / f"{name}.data"
+
+    def log_file(self, chunk: int) -> Path:
+        return self.data_file(chunk).with_suffix(".log")
 
 
 @pytest.fixture
@@ -180,10 +192,10 @@ def test_rot_found_on_read_is_told_once_and_remembered(stores: Stores) -> None:
     for _ in range(2):
         with pytest.raises(CorruptError), store.use(1) as file:
             store.read(file, 0, 3 * BLOCK_BYTES)
-    assert [(e.corrupt.chunk, e.corrupt.offset_bytes) for e in stores.events] == [(1, BLOCK_BYTES)]
+    told = [(e.corrupt.chunk, e.corrupt.offset_bytes) for e in stores.found("corrupt")]
+    assert told == [(1, BLOCK_BYTES)]
     store = stores.again()
-    assert store.reports() == []
-    assert [e.corrupt.chunk for e in store.corrupt()] == [1]
+    assert [(report.chunk, report.corrupt) for report in store.reports()] == [(1, True)]
 
 
 def test_the_scrubber_finds_rot(stores: Stores) -> None:
@@ -191,7 +203,127 @@ def test_the_scrubber_finds_rot(stores: Stores) -> None:
     fill(stores.store, 2, bytes(1000))
     flip(stores.data_file(2), 999)
     assert Scrubber(stores.store, 1.0).scrub(1e12) == 1000
-    assert [e.corrupt.chunk for e in stores.events] == [2]
+    assert [e.corrupt.chunk for e in stores.found("corrupt")] == [2]
+
+
+def cut_data(stores: Stores) -> None:
+    os.truncate(stores.data_file(1), BLOCK_BYTES + 5)
+
+
+def cut_log(stores: Stores) -> None:
+    os.truncate(stores.log_file(1), HEADER_BYTES + 6)
+
+
+def flip_log(stores: Stores) -> None:
+    flip(stores.log_file(1), HEADER_BYTES + RECORD_BYTES + 9)
+
+
+def lose_the_seal(stores: Stores) -> None:
+    os.truncate(stores.log_file(1), stores.log_file(1).stat().st_size - 1)
+
+
+DAMAGES = [cut_data, cut_log, flip_log, lose_the_seal]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("by_scrub", [False, True])
+def test_a_file_that_lost_something_while_it_was_closed_is_told_of_and_kept(
+    stores: Stores, damage: Callable[[Stores], None], by_scrub: bool
+) -> None:
+    fill(stores.store, 1, bytes(3 * BLOCK_BYTES))
+    store = stores.again()
+    damage(stores)
+    sizes = [path.stat().st_size for path in (stores.data_file(1), stores.log_file(1))]
+    for _ in range(2):
+        if by_scrub:
+            Scrubber(store, 1.0).scrub(1e12)
+        else:
+            with contextlib.suppress(CorruptError), store.use(1) as file:
+                store.read(file, 0, 3 * BLOCK_BYTES)
+    assert [e.corrupt.chunk for e in stores.found("corrupt")] == [1]
+    assert [(report.chunk, report.corrupt) for report in store.reports()] == [(1, True)]
+    assert [path.stat().st_size for path in (stores.data_file(1), stores.log_file(1))] == sizes
+    with pytest.raises(PerseusError), store.write(1, 1, 3 * BLOCK_BYTES) as file:
+        file.append(3 * BLOCK_BYTES, (b"x",), crc32c(b"x"))
+
+
+@pytest.mark.parametrize("size", [0, 10, HEADER_BYTES, HEADER_BYTES + 6])
+def test_bytes_whose_log_is_cut_outlive_a_restart_and_a_read(stores: Stores, size: int) -> None:
+    fill(stores.store, 1, bytes(1000))
+    os.truncate(stores.log_file(1), size)
+    store = stores.again()
+    assert [(report.chunk, report.corrupt) for report in store.reports()] == [(1, True)]
+    with pytest.raises(CorruptError), store.use(1):
+        pass
+    assert stores.data_file(1).stat().st_size == 1000
+    # The list has told of it.
+    assert stores.found("corrupt") == []
+    assert store.delete(1, 1)
+    assert not stores.data_file(1).exists()
+
+
+def test_a_log_that_vouches_for_less_leaves_the_bytes_alone(stores: Stores) -> None:
+    fill(stores.store, 1, bytes(1000))
+    os.truncate(stores.log_file(1), HEADER_BYTES + RECORD_BYTES)
+    store = stores.again()
+    with store.use(1) as file:
+        assert file.read(0, 1000) == b""
+    assert stores.data_file(1).stat().st_size == 1000
+
+
+def test_the_scrubber_mends_the_log_of_an_open_file(stores: Stores) -> None:
+    fill(stores.store, 1, bytes(1000))
+    with stores.store.use(1):
+        flip(stores.log_file(1), HEADER_BYTES + RECORD_BYTES + 9)
+        assert Scrubber(stores.store, 1.0).scrub(1e12) == 1000
+    assert stores.found("corrupt") == []
+    assert as_tuples(stores.again()) == {(1, 1, 1000, True)}
+    with stores.store.use(1) as file:
+        assert file.read(0, 1000) == bytes(1000)
+
+
+def test_a_fetch_takes_the_place_of_a_rotten_replica_only_when_it_is_whole(stores: Stores) -> None:
+    store = stores.store
+    fill(store, 1, b"abc")
+    flip(stores.data_file(1), 1)
+    with pytest.raises(CorruptError), store.use(1) as file:
+        store.read(file, 0, 3)
+    with pytest.raises(CorruptError), store.fetch(1, 1) as file:
+        raise CorruptError("the source is rotten, too")
+    assert [report.corrupt for report in store.reports()] == [True]
+    with store.use(1) as old, store.fetch(1, 1) as file:
+        with pytest.raises(ConflictError), store.fetch(1, 1):
+            pass
+        file.append(0, (b"abc",), crc32c(b"abc"))
+        assert old.corrupt_offset_bytes == 0
+        file.seal(1, 3)
+    for opened in (store, stores.again()):
+        assert [report.corrupt for report in opened.reports()] == [False]
+        with opened.use(1) as file:
+            assert opened.read(file, 0, 3) == b"abc"
+    assert len(list(stores.data_file(1).parent.iterdir())) == 2
+
+
+def test_what_a_writer_leaves_open_is_told_of(stores: Stores) -> None:
+    """The order to delete it may have come before its first byte."""
+    assert stores.store.delete(1, 2)
+    fill(stores.store, 1, b"abc", seal=False)
+    (event,) = stores.found("present")
+    assert (event.present.chunk, event.present.length_bytes, event.present.sealed) == (1, 3, False)
+    with stores.store.write(2, 1, 0) as file:
+        file.append(0, (b"abc",), crc32c(b"abc"))
+        file.sync()
+        stores.store.delete(2, 2)
+    assert len(stores.found("present")) == 1
+
+
+def test_a_folder_that_is_gone_is_not_called_full(stores: Stores) -> None:
+    stores.store.close()
+    shutil.rmtree(stores.folder)
+    with pytest.raises(UnavailableError) as caught, stores.store.write(1, 1, 0):
+        pass
+    assert str(stores.folder) in caught.value.message
+    stores.store.open()
 
 
 def test_a_broken_fetch_leaves_nothing_and_halves_are_swept(stores: Stores) -> None:
@@ -203,6 +335,7 @@ def test_a_broken_fetch_leaves_nothing_and_halves_are_swept(stores: Stores) -> N
     assert not stores.data_file(1).exists()
     with store.fetch(2, 1) as file:
         copies = {path: path.read_bytes() for path in stores.data_file(2).parent.iterdir()}
+        assert len(copies) == 2
         file.seal(1, 0)
     store.delete(2, 2)
     for path, content in copies.items():
@@ -218,7 +351,7 @@ def test_a_file_that_vanished_is_told_of(stores: Stores) -> None:
     stores.data_file(1).unlink()
     with pytest.raises(NotFoundError), store.use(1):
         pass
-    assert [e.deleted for e in stores.events] == [1]
+    assert [e.deleted for e in stores.found("deleted")] == [1]
 
 
 def test_the_newest_bulk_keeps_its_pages_and_older_bulk_leaves_for_it() -> None:

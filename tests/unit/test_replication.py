@@ -1,5 +1,6 @@
 """The replication: placement, seals, recovery, repair, and what is never deleted."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,6 +142,90 @@ def test_the_only_replica_is_kept_though_it_is_corrupt() -> None:
     assert cluster.replication.lost == [chunk]
     located = cluster.replication.located(chunk)
     assert located is not None and located.nodes == (holder,)
+
+
+def test_a_corrupt_replica_is_known_again_after_a_restart_of_all() -> None:
+    cluster = Cluster(2)
+    cluster.put("/a", replicas=1)
+    (chunk,) = cluster.chunks_of("/a")
+    cluster.deliver()
+    (holder,) = cluster.copies(chunk)
+    cluster.rot(holder, chunk)
+    cluster.lose(holder)
+    cluster.restart()
+    cluster.connect(cluster.nodes[holder])
+    cluster.advance(3)
+    assert cluster.replication.holders(chunk) == (holder,)
+    assert cluster.replication.lost == [chunk]
+    assert cluster.replication.live_replicas(chunk) == 0
+    cluster.do(files.Remove("/a", recursive=False))
+    cluster.deliver()
+    assert chunk not in cluster.nodes[holder].held
+
+
+def test_a_corrupt_replica_that_was_given_up_is_taken_back() -> None:
+    cluster = Cluster(2)
+    cluster.put("/a", replicas=1)
+    (chunk,) = cluster.chunks_of("/a")
+    cluster.deliver()
+    (holder,) = cluster.copies(chunk)
+    node = cluster.nodes[holder]
+    gone = node.held.pop(chunk)
+    cluster.connect(node)
+    assert cluster.replication.holders(chunk) == ()
+    node.held[chunk] = gone
+    cluster.rot(holder, chunk)
+    assert cluster.replication.holders(chunk) == (holder,)
+    cluster.advance(3)
+    assert chunk in node.held
+
+
+def test_a_corrupt_replica_of_a_removed_file_is_garbage() -> None:
+    cluster = Cluster(2)
+    cluster.put("/a", replicas=1)
+    (chunk,) = cluster.chunks_of("/a")
+    cluster.deliver()
+    (holder,) = cluster.copies(chunk)
+    cluster.rot(holder, chunk)
+    cluster.nodes[holder].up = False
+    cluster.do(files.Remove("/a", recursive=False))
+    cluster.connect(cluster.nodes[holder])
+    cluster.deliver()
+    assert chunk not in cluster.nodes[holder].held
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_two_replicas_with_different_bad_blocks_make_a_good_one(nodes: int) -> None:
+    cluster = Cluster(nodes)
+    cluster.put("/a")
+    (chunk,) = cluster.chunks_of("/a")
+    cluster.deliver()
+    first, second = cluster.copies(chunk)
+    cluster.rot(first, chunk, block=1, found=False)
+    cluster.rot(second, chunk, block=2)
+    # The harness sees to it that nothing is deleted before all its blocks stand elsewhere.
+    cluster.advance(6)
+    assert len(cluster.copies(chunk)) == 2
+    assert sum(chunk in node.held for node in cluster.nodes.values()) == 2
+    assert cluster.replication.lost == []
+
+
+def test_what_cannot_be_made_whole_is_seldom_tried() -> None:
+    cluster = Cluster(3)
+    cluster.put("/a")
+    (chunk,) = cluster.chunks_of("/a")
+    cluster.deliver()
+    for node_id in cluster.copies(chunk):
+        cluster.rot(node_id, chunk)
+    cluster.effects.clear()
+    cluster.advance(300)
+    fetches = [
+        e for e in cluster.effects if isinstance(e, Direct) and e.directive.HasField("fetch")
+    ]
+    assert 1 <= len(fetches) <= 3
+    assert cluster.replication.lost == [chunk]
+    assert cluster.replication.under_replicated == []
+    assert len(cluster.replication.holders(chunk)) == 2
 
 
 def test_a_failed_node_is_fenced_by_a_new_version() -> None:
@@ -417,13 +502,30 @@ class _Play:
         self.cluster.connect(self.cluster.nodes[f"n{choice % 4}"])
 
     def do_rot(self, choice: int) -> None:
-        """Only where another intact replica is, that the master counts on."""
+        """A block that is good on another live holder, too; the node may not know at once."""
+        replication, block = self.cluster.replication, choice % 3
         for node in self.cluster.nodes.values():
             for chunk in node.held:
-                others = [n for n in self.cluster.copies(chunk) if n != node.node_id]
-                if node.up and node.held[chunk].sealed and len(others) >= 1:
-                    self.cluster.rot(node.node_id, chunk)
+                holders = replication.holders(chunk)
+                others = [
+                    other
+                    for other in self.cluster.nodes.values()
+                    if other is not node and other.up and other.node_id in holders
+                ]
+                whole = [n for n in others if chunk in n.held and n.held[chunk].sealed]
+                length = node.held[chunk].length
+                lost = self.cluster.lost_blocks(chunk, length, whole)
+                sealed = node.held[chunk].sealed and node.node_id in holders
+                if node.up and sealed and lost is not None and block not in lost:
+                    self.cluster.rot(node.node_id, chunk, block, found=choice % 2 == 0)
                     return
+
+    def scrub(self) -> None:
+        """Every node finds what is rotten."""
+        for node in self.cluster.nodes.values():
+            for chunk, held in list(node.held.items()):
+                if held.rotten and not held.found:
+                    self.cluster.tell_corrupt(node, chunk)
 
     def do_remove(self, choice: int) -> None:
         path = f"/f{choice}"
@@ -455,19 +557,19 @@ class _Play:
                 assert len(set(holders)) == len(holders)
                 located = replication.located(chunk)
                 assert located is not None
-                assert any(
-                    chunk in node.held
-                    and node.held[chunk].intact
-                    and node.held[chunk].length >= located.length_bytes
-                    for node in self.cluster.nodes.values()
-                )
+                nodes = list(self.cluster.nodes.values())
+                assert self.cluster.lost_blocks(chunk, located.length_bytes, nodes) == set()
 
     def finish(self) -> None:
         """All nodes live, and time passes: all is whole, and nothing is left over."""
         for node in self.cluster.nodes.values():
             if not node.up:
                 self.cluster.connect(node)
+        self.scrub()
         self.cluster.advance(200, step_s=2.0)
+        if self.cluster.replication.lost:
+            # Copying from replicas that are all corrupt has failed, and is tried again later.
+            self.cluster.advance(2000, step_s=5.0)
         self.check()
         known: set[int] = set()
         for path in self.acknowledged:

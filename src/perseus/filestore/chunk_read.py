@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from crc32c import crc32c
 
 from perseus.errors import NotFoundError
-from perseus.filestore.chunkfile import ChunkFile
+from perseus.filestore.chunkfile import ChunkFile, CorruptBlockError
 from perseus.filestore.chunkstore import ChunkStore
 from perseus.proto.v1 import chunk_pb2
 from perseus.settings import CHUNK_MAXIMUM_BYTES, FRAME_MAXIMUM_BYTES
@@ -33,7 +33,14 @@ def read_chunk(
         position = request.offset_bytes
         end = position + request.length_bytes if request.length_bytes else CHUNK_MAXIMUM_BYTES
         while position < end and is_active():
-            frame = store.read(file, position, min(_frame_size(position), end - position))
+            size = min(_frame_size(position), end - position)
+            try:
+                frame = store.read(file, position, size)
+            except CorruptBlockError as error:
+                # What comes before it is good: another replica goes on at the block itself.
+                if error.offset_bytes <= position:
+                    raise
+                frame = store.read(file, position, error.offset_bytes - position)
             if frame:
                 yield chunk_pb2.ReadHeader(
                     offset_bytes=position, length_bytes=len(frame), checksum=crc32c(frame)

@@ -115,15 +115,18 @@ class ChunkFile:
 
     @classmethod
     def open(cls, base: Path, chunk: int) -> "ChunkFile":
-        """Opens a replica and cuts what no record vouches for. NotFoundError, CorruptError."""
+        """Opens a replica. NotFoundError, CorruptError.
+
+        Bytes that no record vouches for stay, for it may be the log that has lost something;
+        a writer writes over them, and its seal cuts the rest.
+        """
         data = log_ = -1
         try:
             log_ = os.open(log_path(base), os.O_RDWR | os.O_CLOEXEC)
             data = os.open(data_path(base), os.O_RDWR | os.O_CLOEXEC)
             state = recover(chunk, _read_whole(log_), os.fstat(data).st_size)
-            if os.fstat(log_).st_size > state.end_bytes:
-                os.ftruncate(log_, state.end_bytes)
-            if os.fstat(data).st_size > state.length_bytes:
+            if state.sealed and os.fstat(data).st_size > state.length_bytes:
+                # The crash came between the seal and its cut.
                 os.ftruncate(data, state.length_bytes)
         except (OSError, PerseusError) as error:
             for descriptor in (data, log_):
@@ -372,6 +375,35 @@ class ChunkFile:
             self._changed.wait_for(lambda: ready() or (had_writer and not self._writing), timeout_s)
             return ready()
 
+    def mend_log(self) -> bool:
+        """Makes the log of a sealed replica anew if it no longer says what is known here.
+
+        Whether it had to.
+        """
+        with self._syncing:
+            try:
+                state = log.decode(_read_whole(self._log), self.chunk)
+            except (OSError, CorruptError):
+                state = None
+            if state == self._state:
+                return False
+            self._replace_log(log.encode_whole(self._state))
+            return True
+
+    def move(self, base: Path) -> None:
+        """Gives its files other names, over those that are there. UnavailableError.
+
+        A crash between the two leaves the log of one replica and the bytes of another: either
+        vouches for the same bytes, or they are found to be rotten.
+        """
+        try:
+            os.rename(data_path(self._base), data_path(base))
+            os.rename(log_path(self._base), log_path(base))
+            sync_folder(base.parent)
+        except OSError as error:
+            raise disk_error(error, f"placing chunk {self.chunk:016x}") from error
+        self._base = base
+
     def close(self) -> None:
         """Lets go of the files. What is not synced is lost."""
         os.close(self._data)
@@ -408,6 +440,9 @@ class ChunkFile:
         """Adds a record, on disk when it returns; a failure leaves the log without it."""
         end = self._state.end_bytes
         try:
+            if os.fstat(self._log).st_size > end:
+                # What a crash has torn must not stand behind a good record.
+                os.ftruncate(self._log, end)
             _write_all(self._log, record, end)
             os.fdatasync(self._log)
         except OSError:
@@ -416,10 +451,13 @@ class ChunkFile:
         self._state.end_bytes = end + len(record)
 
     def _compact(self) -> None:
-        """Makes the log anew, short; the old one stands until the new one is whole."""
+        """Makes the log anew, short, where that saves half of it."""
         content = log.encode_whole(self._state)
-        if 2 * len(content) > self._state.end_bytes:
-            return
+        if 2 * len(content) <= self._state.end_bytes:
+            self._replace_log(content)
+
+    def _replace_log(self, content: bytes) -> None:
+        """The old log stands until the new one is whole."""
         path = log_path(self._base)
         fresh = path.with_name(path.name + ".new")
         try:
@@ -452,7 +490,7 @@ class CorruptBlockError(CorruptError):
     def __init__(self, chunk: int, offset_bytes: int) -> None:
         super().__init__(
             f"chunk {chunk:016x} is damaged in the block at {offset_bytes}",
-            hint="it is read from another replica and made anew; see: perseus doctor",
+            hint="another replica is read where there is one; see: perseus doctor",
         )
         self.offset_bytes = offset_bytes
 
@@ -460,9 +498,12 @@ class CorruptBlockError(CorruptError):
 def recover(chunk: int, content: bytes, data_bytes: int) -> log.LogState:
     """The state of a replica from its log and the size of its data; CorruptError.
 
-    A log that vouches for more bytes than there are means damage, not a crash.
+    A log that vouches for more bytes than there are means damage, not a crash. So does one
+    without a version: that is on disk before the first byte.
     """
     state = log.decode(content, chunk)
+    if not state.version:
+        raise CorruptError(f"the log of chunk {chunk:016x} names no version")
     if data_bytes < state.length_bytes and state.corrupt_offset_bytes is None:
         state.corrupt_offset_bytes = data_bytes - data_bytes % BLOCK_BYTES
     return state

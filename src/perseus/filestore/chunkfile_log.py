@@ -6,7 +6,7 @@ data is on disk and synced itself before anything is acknowledged. Hence:
 
 - a record that verifies vouches for bytes that are on disk;
 - what a crash tears is at most the last record, and nothing of it was
-  acknowledged: the reader stops there and cuts it;
+  acknowledged: the reader stops there and the next record takes its place;
 - a record that does not verify but has a good one behind it cannot be the work
   of a crash: the log has rotted, and the replica with it (CorruptError).
 

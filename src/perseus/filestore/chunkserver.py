@@ -119,8 +119,6 @@ class Chunkserver:
         self._scrubber.start()
         threading.Thread(target=self._watch_identity, name="identity", daemon=True).start()
         self._link.send(messages.Ready(address, self._reports()))
-        for event in self._store.corrupt():
-            self._link.send_event(event)
 
     def run(self) -> None:
         """Does what the agent says, until it says shutdown or goes away."""

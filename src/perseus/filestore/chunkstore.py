@@ -6,7 +6,8 @@ from the logs alone; files are opened when used, and at most IDLE_FILES_MAXIMUM
 stay open unused. At most one writer at a time has a replica.
 
 Events (ChunkEvent) about what is found, rotten blocks and vanished files, go to
-``on_event``, from any thread.
+``on_event``, from any thread. A file that is opened is held against the index: one
+that says less than it did has lost something since, and is told of as rotten.
 """
 
 import fcntl
@@ -20,24 +21,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perseus.errors import (
+    AlreadyExistsError,
     ConflictError,
+    CorruptError,
     FullError,
     IncompatibleError,
     InvalidError,
     NotFoundError,
     PerseusError,
+    UnavailableError,
 )
 from perseus.filestore import chunkfile
 from perseus.filestore.chunkfile import ChunkFile, CorruptBlockError
-from perseus.filestore.chunkfile_log import HEADER_BYTES
 from perseus.filestore.chunkstore_pages import RecentPages
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.real import RealDisk
+from perseus.settings import BLOCK_BYTES
 
 FORMAT = 1
 FORMAT_WORD = "perseus-chunks"
 IDLE_FILES_MAXIMUM = 32
 SCAN_THREADS = 4
+# Ends the name of a replica that is being fetched.
+FETCH_SUFFIX = ".fetch"
 # Writers look at the free space again after this many bytes.
 ROOM_CHECK_BYTES = 8 << 20
 
@@ -54,6 +60,8 @@ class Entry:
     sealed: bool
     corrupt_offset_bytes: int | None
     file: ChunkFile | None = None
+    # That it is rotten was told; what a scan finds, the list of replicas tells.
+    told: bool = False
     # Threads that use the open file.
     users: int = 0
     # Taken out of the index; the last user closes the file.
@@ -66,7 +74,16 @@ class Entry:
             self.version = file.version
             self.length_bytes = file.synced_bytes
             self.sealed = file.sealed
-            self.corrupt_offset_bytes = file.corrupt_offset_bytes
+            if file.corrupt_offset_bytes is not None:
+                self.corrupt_offset_bytes = file.corrupt_offset_bytes
+
+    def exceeds(self, file: ChunkFile) -> bool:
+        """Whether the file on disk is less than what was there before."""
+        return (
+            file.synced_bytes < self.length_bytes
+            or file.version < self.version
+            or (self.sealed and not file.sealed)
+        )
 
     def report(self) -> agent_pb2.ReplicaReport:
         """What the master is told of it."""
@@ -76,6 +93,7 @@ class Entry:
             version=self.version,
             length_bytes=self.length_bytes,
             sealed=self.sealed,
+            corrupt=self.corrupt_offset_bytes is not None,
         )
 
 
@@ -123,20 +141,9 @@ class ChunkStore:
         os.close(self._lock_file)
 
     def reports(self) -> list[agent_pb2.ReplicaReport]:
-        """All replicas that are not known to be rotten."""
+        """All replicas, also those known to be rotten."""
         with self._mutex:
-            entries = list(self._entries.values())
-        return [e.report() for e in entries if e.corrupt_offset_bytes is None]
-
-    def corrupt(self) -> list[agent_pb2.ChunkEvent]:
-        """The replicas known to be rotten, as events."""
-        with self._mutex:
-            entries = list(self._entries.values())
-        return [
-            corrupt_event(entry.chunk, entry.version, entry.corrupt_offset_bytes)
-            for entry in entries
-            if entry.corrupt_offset_bytes is not None
-        ]
+            return [entry.report() for entry in self._entries.values()]
 
     def report(self, chunk: int) -> agent_pb2.ReplicaReport | None:
         """What is here of ``chunk``."""
@@ -177,7 +184,7 @@ class ChunkStore:
         writer has it, it is sealed, of another version or does not end there.
         """
         if offset_bytes == 0:
-            self._make(chunk, version, fetching=False)
+            self._make(chunk, version)
         with self.use(chunk) as file:
             entry = self._entries.get(chunk)
             with self._mutex:
@@ -191,27 +198,44 @@ class ChunkStore:
                 if not file.sealed:
                     file.rollback()
                 file.writing = False
-                if not file.sealed and file.synced_bytes == 0:
-                    # Nothing in it was ever acknowledged.
-                    self._drop(chunk)
+                if not file.sealed:
+                    self._end_write(chunk, file)
         self._forget_pages(chunk, file.synced_bytes)
+
+    def _end_write(self, chunk: int, file: ChunkFile) -> None:
+        """A writer has left a replica open: it goes if nothing of it was ever acknowledged.
+
+        Else the master is told of it: the order to delete it may have come before its first byte.
+        """
+        if file.synced_bytes == 0:
+            self._drop(chunk)
+        elif (report := self.report(chunk)) is not None:
+            self._on_event(agent_pb2.ChunkEvent(present=report))
 
     @contextmanager
     def fetch(self, chunk: int, version: int) -> Iterator[ChunkFile]:
-        """A new replica to be filled from another; without a seal it goes when the block ends."""
-        self._drop(chunk)
-        entry = self._make(chunk, version, fetching=True)
-        whole = False
+        """A new replica to be filled from others; sealed, it takes its place when the block ends.
+
+        Until then it lies beside what is here of the chunk, and without a seal it goes.
+        ConflictError: it is being fetched already.
+        """
+        base = self._base(chunk)
+        beside = base.with_name(base.name + FETCH_SUFFIX)
         try:
-            with self.use(chunk) as file:
-                yield file
-                whole = file.sealed
-            self._forget_pages(chunk, file.synced_bytes)
+            file = self._create(beside, chunk, version, fetching=True)
+        except AlreadyExistsError as error:
+            raise ConflictError(f"chunk {chunk:016x} is being fetched already") from error
+        placed = False
+        try:
+            yield file
+            if file.sealed:
+                self._place(chunk, file)
+                placed = True
         finally:
-            if not whole:
-                self._drop(chunk)
-        if self._entries.get(chunk) is not entry:
-            raise ConflictError(f"chunk {chunk:016x} was deleted while it was fetched")
+            if not placed:
+                file.close()
+                _remove(beside)
+        self._forget_pages(chunk, file.synced_bytes)
 
     def seal(self, chunk: int, version: int, length_bytes: int) -> agent_pb2.ReplicaReport:
         """Seals a replica; see ChunkFile.seal."""
@@ -247,18 +271,13 @@ class ChunkStore:
         """A rotten block was found: remembers it and tells, once."""
         if self.is_corrupt(chunk):
             return
-        try:
-            with self.use(chunk) as file:
-                file.mark_corrupt(offset_bytes)
-                version = file.version
-        except PerseusError:
-            with self._mutex:
-                entry = self._entries.get(chunk)
-                if entry is None:
-                    return
-                entry.corrupt_offset_bytes = offset_bytes
-                version = entry.version
-        self._on_event(corrupt_event(chunk, version, offset_bytes))
+        # One whose log cannot be read cannot be marked there, and is found again by the next scan.
+        with suppress(PerseusError), self.use(chunk) as file:
+            file.mark_corrupt(offset_bytes)
+        with self._mutex:
+            entry = self._entries.get(chunk)
+            if entry is not None:
+                self._tell_corrupt(entry, offset_bytes)
 
     def read(self, file: ChunkFile, offset_bytes: int, length_bytes: int) -> bytes:
         """ChunkFile.read, with a rotten block remembered and told of."""
@@ -269,8 +288,14 @@ class ChunkStore:
             raise
 
     def free_bytes(self) -> int:
-        """Free space on the disk of the replicas."""
-        return RealDisk().free_bytes(os.fspath(self._folder))
+        """Free space on the disk of the replicas. UnavailableError: their folder is gone."""
+        try:
+            return RealDisk().free_bytes(os.fspath(self._folder))
+        except OSError as error:
+            raise UnavailableError(
+                f"the folder of replicas cannot be used: {error}",
+                hint="bring it back (is its disk mounted?) and restart perseusd on that node",
+            ) from error
 
     def check_room(self, share: float = 1.0) -> None:
         """FullError when less than that share of the reserve is free."""
@@ -293,22 +318,33 @@ class ChunkStore:
         name = f"{chunk:016x}"
         return self._folder / name[-2:] / name
 
-    def _make(self, chunk: int, version: int, *, fetching: bool) -> Entry:
+    def _make(self, chunk: int, version: int) -> None:
         """Makes the replica if it is not there."""
         with self._mutex:
             if chunk in self._entries:
-                return self._entries[chunk]
+                return
+        file = self._create(self._base(chunk), chunk, version)
+        with self._mutex:
+            self._add(Entry(chunk, version, 0, False, None, file))
+
+    def _create(self, base: Path, chunk: int, version: int, *, fetching: bool = False) -> ChunkFile:
         self.check_room()
-        base = self._base(chunk)
         if not base.parent.exists():
             base.parent.mkdir(mode=0o700, exist_ok=True)
             chunkfile.sync_folder(self._folder)
-        file = ChunkFile.create(base, chunk, version, fetching=fetching)
+        return ChunkFile.create(base, chunk, version, fetching=fetching)
+
+    def _place(self, chunk: int, file: ChunkFile) -> None:
+        """A fetched replica comes under its name, instead of what was there."""
         with self._mutex:
-            entry = Entry(chunk, version, 0, False, None, file)
-            self._entries[chunk] = entry
-            self._idle[chunk] = entry
-            return entry
+            file.move(self._base(chunk))
+            self._retire(chunk)
+            self._add(Entry(chunk, file.version, file.synced_bytes, True, None, file))
+
+    def _add(self, entry: Entry) -> None:
+        """With the mutex held: a replica whose file is open and unused."""
+        self._entries[entry.chunk] = entry
+        self._idle[entry.chunk] = entry
 
     def _acquire(self, chunk: int) -> Entry:
         with self._mutex:
@@ -323,11 +359,29 @@ class ChunkStore:
 
     def _open_file(self, entry: Entry) -> None:
         try:
-            entry.file = ChunkFile.open(self._base(entry.chunk), entry.chunk)
+            file = ChunkFile.open(self._base(entry.chunk), entry.chunk)
         except NotFoundError:
             del self._entries[entry.chunk]
             self._on_event(agent_pb2.ChunkEvent(deleted=entry.chunk))
             raise
+        except CorruptError:
+            self._tell_corrupt(entry, 0)
+            raise
+        if entry.exceeds(file):
+            # It serves what its log still vouches for, and takes nothing more.
+            file.fence()
+            self._tell_corrupt(entry, file.synced_bytes - file.synced_bytes % BLOCK_BYTES)
+        elif file.corrupt_offset_bytes is not None:
+            self._tell_corrupt(entry, file.corrupt_offset_bytes)
+        entry.file = file
+
+    def _tell_corrupt(self, entry: Entry, offset_bytes: int) -> None:
+        """With the mutex held: the entry is rotten; tells it once."""
+        if entry.corrupt_offset_bytes is None:
+            entry.corrupt_offset_bytes = offset_bytes
+        if not entry.told:
+            entry.told = True
+            self._on_event(corrupt_event(entry.chunk, entry.version, entry.corrupt_offset_bytes))
 
     def _release(self, entry: Entry) -> None:
         with self._mutex:
@@ -351,19 +405,21 @@ class ChunkStore:
     def _drop(self, chunk: int) -> None:
         """Takes a replica out of the index and off the disk, whatever its version."""
         with self._mutex:
-            entry = self._entries.pop(chunk, None)
-            if entry is None:
-                return
-            self._idle.pop(chunk, None)
-            entry.deleted = True
-            if entry.file is not None:
-                entry.file.fence()
-            if not entry.users:
-                self._close_file(entry)
-            # The log first: data without a log is known to be garbage.
-            base = self._base(chunk)
-            chunkfile.log_path(base).unlink(missing_ok=True)
-            chunkfile.data_path(base).unlink(missing_ok=True)
+            if self._retire(chunk):
+                _remove(self._base(chunk))
+
+    def _retire(self, chunk: int) -> bool:
+        """With the mutex held: takes a replica out of the index; whether it was there."""
+        entry = self._entries.pop(chunk, None)
+        if entry is None:
+            return False
+        self._idle.pop(chunk, None)
+        entry.deleted = True
+        if entry.file is not None:
+            entry.file.fence()
+        if not entry.users:
+            self._close_file(entry)
+        return True
 
     def _check_format(self) -> None:
         path = self._folder / "format"
@@ -412,7 +468,7 @@ def _scan_folder(folder: Path) -> list[Entry]:
     sizes: dict[str, int] = {}
     with os.scandir(folder) as items:
         for item in items:
-            if item.name.endswith(".new"):
+            if item.name.endswith(".new") or f"{FETCH_SUFFIX}." in item.name:
                 os.unlink(item.path)
             else:
                 sizes[item.name] = item.stat().st_size
@@ -436,17 +492,20 @@ def _scan_replica(base: Path, data_bytes: int | None) -> Entry | None:
     except IncompatibleError:
         raise
     except PerseusError:
-        if len(content) < HEADER_BYTES or not data_bytes:
-            # The crash came while it was made.
+        if not data_bytes:
+            # The crash came while it was made: its log is on disk before its first byte.
             _remove(base)
             return None
-        return Entry(chunk, 0, 0, False, 0)
+        return Entry(chunk, 0, 0, False, 0, told=True)
     if data_bytes is None or state.fetching:
         _remove(base)
         return None
-    return Entry(chunk, state.version, state.length_bytes, state.sealed, state.corrupt_offset_bytes)
+    rotten = state.corrupt_offset_bytes
+    told = rotten is not None
+    return Entry(chunk, state.version, state.length_bytes, state.sealed, rotten, told=told)
 
 
 def _remove(base: Path) -> None:
+    # The log first: data without a log is known to be garbage.
     chunkfile.log_path(base).unlink(missing_ok=True)
     chunkfile.data_path(base).unlink(missing_ok=True)

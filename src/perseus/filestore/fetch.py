@@ -20,6 +20,8 @@ from perseus.proto.v1 import agent_pb2, chunk_pb2
 # A fetched replica is synced this often, so that its end does not take long.
 SYNC_BYTES = 16 << 20
 # A source that delivers a chunk slower than this is given up for the next.
+SOURCE_TIMEOUT_S = 150.0
+# The same for a copy as a whole; the master waits a little longer.
 FETCH_TIMEOUT_S = 300.0
 
 
@@ -59,41 +61,63 @@ class Directives:
         here = self._store.report(fetch.chunk)
         if here is not None and not self._store.is_corrupt(fetch.chunk) and _is_whole(here, fetch):
             return agent_pb2.ChunkEvent(present=here)
-        error: PerseusError = InvalidError("there is no source to fetch from")
-        for source in fetch.sources:
-            try:
-                return agent_pb2.ChunkEvent(present=self._fetch_from(fetch, source))
-            except FullError:
-                raise
-            except PerseusError as failure:
-                error = failure
-        raise error
-
-    def _fetch_from(self, fetch: agent_pb2.FetchChunk, source: str) -> agent_pb2.ReplicaReport:
-        request = chunk_pb2.ReadChunkRequest(
-            chunk=fetch.chunk, version=fetch.version, length_bytes=fetch.length_bytes
-        )
-        chunks = RemoteChunks(self._channels.to(source))
         with self._store.fetch(fetch.chunk, fetch.version) as file:
-            if fetch.length_bytes:
-                call = chunks.read(request, FETCH_TIMEOUT_S)
-                try:
-                    _fill(file, call)
-                except grpc.RpcError as error:
-                    raise error_of(error, f"chunkserver {source}") from error
-                finally:
-                    call.cancel()
-            if file.length_bytes != fetch.length_bytes:
-                raise CorruptError(
-                    f"{source} has {file.length_bytes} bytes of chunk {fetch.chunk:016x}, "
-                    f"not {fetch.length_bytes}"
-                )
+            self._fill(file, fetch)
             file.seal(fetch.version, fetch.length_bytes)
-            return agent_pb2.ReplicaReport(
+            report = agent_pb2.ReplicaReport(
                 chunk=fetch.chunk,
                 version=fetch.version,
                 length_bytes=fetch.length_bytes,
                 sealed=True,
+            )
+        return agent_pb2.ChunkEvent(present=report)
+
+    def _fill(self, file: ChunkFile, fetch: agent_pb2.FetchChunk) -> None:
+        """Takes the bytes from one source after the other, each going on where the last stopped.
+
+        So what no source has whole is made whole, when each block is good at one of them.
+        """
+        deadline_s = time.monotonic() + FETCH_TIMEOUT_S
+        error: PerseusError = InvalidError("there is no source to fetch from")
+        while file.length_bytes < fetch.length_bytes:
+            before = file.length_bytes
+            for source in fetch.sources:
+                try:
+                    self._fill_from(file, fetch, source, deadline_s)
+                except FullError:
+                    raise
+                except PerseusError as failure:
+                    error = failure
+                if file.length_bytes == fetch.length_bytes:
+                    break
+            if file.length_bytes == before:
+                raise error
+        file.sync()
+
+    def _fill_from(
+        self, file: ChunkFile, fetch: agent_pb2.FetchChunk, source: str, deadline_s: float
+    ) -> None:
+        """Appends what one source delivers."""
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise UnavailableError(f"fetching chunk {file.chunk:016x} takes too long")
+        request = chunk_pb2.ReadChunkRequest(
+            chunk=fetch.chunk,
+            version=fetch.version,
+            offset_bytes=file.length_bytes,
+            length_bytes=fetch.length_bytes - file.length_bytes,
+        )
+        call = RemoteChunks(self._channels.to(source)).read(request, min(left_s, SOURCE_TIMEOUT_S))
+        try:
+            _append_frames(file, call)
+        except grpc.RpcError as error:
+            raise error_of(error, f"chunkserver {source}") from error
+        finally:
+            call.cancel()
+        if file.length_bytes < fetch.length_bytes:
+            raise CorruptError(
+                f"{source} has {file.length_bytes} bytes of chunk {fetch.chunk:016x}, "
+                f"not {fetch.length_bytes}"
             )
 
     def _delete(self, delete: agent_pb2.DeleteChunk) -> agent_pb2.ChunkEvent:
@@ -113,16 +137,12 @@ def _is_whole(here: agent_pb2.ReplicaReport, fetch: agent_pb2.FetchChunk) -> boo
     return here.sealed and here.version == fetch.version and here.length_bytes == fetch.length_bytes
 
 
-def _fill(file: ChunkFile, call: Frames) -> None:
-    """Appends all frames of a ReadChunk call."""
-    started_s = time.monotonic()
-    for frame in frames_of(call, 0):
+def _append_frames(file: ChunkFile, call: Frames) -> None:
+    """Appends all frames of a ReadChunk call that begins at the end of ``file``."""
+    for frame in frames_of(call, file.length_bytes):
         file.append(file.length_bytes, (frame,), crc32c(frame))
         if file.length_bytes - file.synced_bytes >= SYNC_BYTES:
             file.sync()
-        if time.monotonic() - started_s > FETCH_TIMEOUT_S:
-            raise UnavailableError(f"fetching chunk {file.chunk:016x} takes too long")
-    file.sync()
 
 
 def _failure(subject: Any, error: PerseusError) -> agent_pb2.ChunkEvent:

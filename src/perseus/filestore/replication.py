@@ -198,7 +198,7 @@ class Replication:
 
     def _unlisted(self, at: Instant, chunk: Chunk, node_id: str) -> None:
         """The node did not name a replica; perhaps it was made after the list was."""
-        if chunk.is_open or (chunk.id, node_id) in self._state.corrupt:
+        if chunk.is_open:
             return
         if node_id in self._state.unconfirmed.get(chunk.id, ()):
             self._send_seal(at, chunk, node_id)
@@ -226,9 +226,7 @@ class Replication:
         for item in event.events:
             kind = item.WhichOneof("what")
             if kind == "present":
-                report = item.present
-                replica = Replica(report.chunk, report.version, report.length_bytes, report.sealed)
-                self._present(at, event.node_id, replica)
+                self._present(at, event.node_id, Replica.of(item.present))
             elif kind == "corrupt":
                 self._corrupt(at, event.node_id, item.corrupt)
             elif kind == "failure":
@@ -243,9 +241,16 @@ class Replication:
                 self._garbage.add(node_id, replica.chunk, replica.version + 1)
             return
         is_holder = node_id in chunk.nodes
+        if replica.corrupt:
+            where = f"chunk {chunk.id:016x} on {self._state.name(node_id)}"
+            self._damaged(at, chunk, node_id, replica.version, f"{where} is damaged")
         if chunk.is_open:
             if is_holder:
-                self._answer(at, chunk, node_id, replica.length_bytes)
+                # Without a version its log, and with it its length, cannot be read.
+                known = replica.length_bytes if replica.version else None
+                self._answer(at, chunk, node_id, known)
+            return
+        if replica.corrupt:
             return
         if replica.version < chunk.version and not is_holder:
             self._state.direct(node_id, delete_directive(chunk.id, chunk.version))
@@ -261,6 +266,7 @@ class Replication:
             self._repair.look(at, chunk)
         else:
             self._adopt(chunk, node_id)
+            self._state.corrupt.discard((chunk.id, node_id))
             self._state.confirm(chunk, node_id)
             self._repair.arrived(chunk, node_id)
             self._repair.look(at, chunk)
@@ -279,35 +285,36 @@ class Replication:
         )
 
     def _too_short(self, at: Instant, chunk: Chunk, node_id: str, replica: Replica) -> None:
-        others = [other for other in self._state.confirmed(chunk) if other != node_id]
-        if node_id not in chunk.nodes:
-            if others:
-                self._state.direct(node_id, delete_directive(chunk.id, replica.version + 1))
-            return
         text = (
             f"chunk {chunk.id:016x} on {self._state.name(node_id)} has "
             f"{replica.length_bytes} of its {chunk.length_bytes} bytes"
         )
-        self._state.note("warning" if others else "error", chunk, text, at.time_s)
-        self._repair.heal(chunk, text)
-        self._state.corrupt.add((chunk.id, node_id))
-        self._repair.look(at, chunk)
+        self._damaged(at, chunk, node_id, replica.version, text)
 
     def _corrupt(self, at: Instant, node_id: str, report: agent_pb2.CorruptReplica) -> None:
         chunk = self._state.chunks.get(report.chunk)
-        if chunk is None or node_id not in chunk.nodes:
-            known = report.chunk < self._state.next_id
-            if known and (chunk is None or self._state.confirmed(chunk)):
-                self._state.direct(node_id, delete_directive(report.chunk, report.version + 1))
+        if chunk is None:
+            if report.chunk < self._state.next_id:
+                self._garbage.add(node_id, report.chunk, report.version + 1)
             return
         text = (
             f"chunk {chunk.id:016x} on {self._state.name(node_id)} did not match its "
             f"checksum at byte {report.offset_bytes}"
         )
+        self._damaged(at, chunk, node_id, report.version, text)
+
+    def _damaged(self, at: Instant, chunk: Chunk, node_id: str, version: int, text: str) -> None:
+        """The node's replica is damaged: its good blocks count until good replicas stand."""
+        if node_id not in chunk.nodes:
+            if chunk.is_open or self._state.good(chunk):
+                # Nobody waits for its blocks.
+                self._state.direct(node_id, delete_directive(chunk.id, version + 1))
+                return
+            self._adopt(chunk, node_id)
         if (chunk.id, node_id) not in self._state.corrupt:
             self._state.note("warning", chunk, text, at.time_s)
+            self._state.corrupt.add((chunk.id, node_id))
         self._repair.heal(chunk, text)
-        self._state.corrupt.add((chunk.id, node_id))
         self._repair.look(at, chunk)
 
     def _failure(self, at: Instant, node_id: str, failure: agent_pb2.ChunkFailure) -> None:
@@ -319,6 +326,7 @@ class Replication:
         if was_fetch:
             text = f"{where} could not copy chunk {chunk.id:016x}: {failure.message}"
             self._state.note("warning", chunk, text, at.time_s)
+            self._repair.look(at, chunk)
         elif node_id in chunk.nodes and not self._drop_unsealed(at, chunk, node_id, failure):
             # A seal or probe failed, perhaps because nothing is there.
             self._state.direct(node_id, presence_directive(chunk.id))

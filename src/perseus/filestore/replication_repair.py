@@ -3,6 +3,11 @@
 Chunks with the fewest good replicas come first. At most one copy of a chunk is
 made at a time; copies in flight are bounded for each node, at both ends, and in
 all. A replica is deleted only while enough good ones, sealed and alive, remain.
+
+A corrupt replica is kept until it is made good: that the others are good is
+assumed, until one of them has been copied, and where they are not its blocks are
+wanted. So a copy is taken from all holders, block by block, the good ones first;
+it goes to another node or, where there is none, in the place of the corrupt one.
 """
 
 from itertools import islice
@@ -19,6 +24,10 @@ FETCHES_PER_NODE = 4
 FETCH_DEADLINE_S = 400.0
 # A node that failed to make a copy is not asked for the same one again for so long.
 FETCH_RETRY_S = 30.0
+# The same when all replicas are corrupt: it is not likely to succeed and reads a lot.
+MEND_RETRY_S = 600.0
+# With a corrupt replica about, so many good ones are made sure of before it goes.
+SURE_REPLICAS = 2
 FULL_BELIEVED_S = 60.0
 # Chunks looked at for new copies in one Tick.
 STARTS_PER_TICK = 64
@@ -56,26 +65,36 @@ class Repair:
     @property
     def under_replicated(self) -> list[int]:
         """Chunks that lack a replica and have at least one."""
-        return list(self._rank)
+        return [chunk_id for chunk_id, good in self._rank.items() if good]
 
     def look(self, at: Instant, chunk: Chunk) -> None:
         """Files the chunk where it belongs; drops what is extra or corrupt of it."""
         self._unfile(chunk.id)
         if chunk.is_open:
             return
+        self._drop_corrupt(chunk)
         good = self._state.good(chunk)
-        self._drop_corrupt(at, chunk, good)
+        damaged = self._state.damaged(chunk)
         hoped = [node_id for node_id in chunk.nodes if self._is_hoped(node_id)]
         if not good:
             if not hoped:
                 self.lost[chunk.id] = None
-        elif len(good) + len(hoped) < chunk.replicas:
-            self._needy.setdefault(len(good), {})[chunk.id] = None
-            self._rank[chunk.id] = len(good)
+            if len(damaged) > 1:
+                self._file(chunk, 0)
+        elif len(good) + len(hoped) < self._wanted(chunk, damaged):
+            self._file(chunk, len(good))
         else:
             if len(good) >= chunk.replicas:
                 self._healed(at, chunk)
             self._drop_extra(chunk)
+
+    def _wanted(self, chunk: Chunk, damaged: list[str]) -> int:
+        """How many good replicas there should be now."""
+        return max(chunk.replicas, SURE_REPLICAS) if damaged else chunk.replicas
+
+    def _file(self, chunk: Chunk, good: int) -> None:
+        self._needy.setdefault(good, {})[chunk.id] = None
+        self._rank[chunk.id] = good
 
     def forget(self, chunk: Chunk) -> None:
         """The chunk is garbage; so is what is being copied of it."""
@@ -105,7 +124,8 @@ class Repair:
             return False
         self._end_fetch(chunk)
         if len(self._failed_until_s) < FAILURES_MAXIMUM:
-            self._failed_until_s[chunk, node_id] = at.now_s + FETCH_RETRY_S
+            retry_s = FETCH_RETRY_S if self._rank.get(chunk) else MEND_RETRY_S
+            self._failed_until_s[chunk, node_id] = at.now_s + retry_s
         return True
 
     def node_gone(self, node_id: str) -> None:
@@ -137,21 +157,14 @@ class Repair:
                 del waiting[chunk_id]
                 waiting[chunk_id] = None
                 chunk = self._state.chunks[chunk_id]
-                if chunk_id not in self.fetches and not usable.issubset(chunk.nodes):
+                if chunk_id not in self.fetches and not usable.issubset(self._kept(chunk)):
                     self._fetch(at, chunk)
 
     def _fetch(self, at: Instant, chunk: Chunk) -> None:
-        sources = [
-            node_id
-            for node_id in self._state.confirmed(chunk)
-            if self._busy.get(node_id, 0) < FETCHES_PER_NODE
-        ]
-        busy = (node_id for node_id, count in self._busy.items() if count >= FETCHES_PER_NODE)
-        failed = (node_id for key, node_id in self._failed_until_s if key == chunk.id)
-        target = self._placement.target(chunk.id, {*chunk.nodes, *busy, *failed})
-        if not sources or target is None:
+        sources = self._sources(chunk)
+        target = self._target(chunk)
+        if target is None or len(sources) < (1 if self._state.confirmed(chunk) else 2):
             return
-        sources.sort(key=lambda node_id: self._busy.get(node_id, 0))
         fetch = Fetch(target, tuple(sources), at.now_s + FETCH_DEADLINE_S)
         self.fetches[chunk.id] = fetch
         for node_id in (target, sources[0]):
@@ -168,6 +181,27 @@ class Repair:
             sources=addresses,
         )
         self._state.direct(target, agent_pb2.Directive(fetch=message))
+
+    def _sources(self, chunk: Chunk) -> list[str]:
+        """Holders to copy from, the good ones first."""
+        sources = []
+        for nodes in (self._state.confirmed(chunk), self._state.damaged(chunk)):
+            free = [node for node in nodes if self._busy.get(node, 0) < FETCHES_PER_NODE]
+            sources += sorted(free, key=lambda node_id: self._busy.get(node_id, 0))
+        return sources
+
+    def _target(self, chunk: Chunk) -> str | None:
+        """A node without a replica; failing that, one whose replica is corrupt."""
+        barred = {node_id for node_id, count in self._busy.items() if count >= FETCHES_PER_NODE}
+        barred.update(node_id for key, node_id in self._failed_until_s if key == chunk.id)
+        elsewhere = self._placement.target(chunk.id, barred.union(chunk.nodes))
+        return elsewhere or self._placement.target(chunk.id, barred.union(self._kept(chunk)))
+
+    def _kept(self, chunk: Chunk) -> set[str]:
+        """Holders whose replica is not known to be corrupt."""
+        return {
+            node_id for node_id in chunk.nodes if (chunk.id, node_id) not in self._state.corrupt
+        }
 
     def _end_fetch(self, chunk_id: int) -> Fetch | None:
         fetch = self.fetches.pop(chunk_id, None)
@@ -189,12 +223,13 @@ class Repair:
     def _is_hoped(self, node_id: str) -> bool:
         return node_id in self.hoped_until_s and not self._state.is_alive(node_id)
 
-    def _drop_corrupt(self, at: Instant, chunk: Chunk, good: list[str]) -> None:
-        """A corrupt replica goes once a good one, sealed and alive, stands."""
-        if not self._state.corrupt or not self._state.confirmed(chunk):
+    def _drop_corrupt(self, chunk: Chunk) -> None:
+        """Corrupt replicas go once good ones enough, sealed and alive, stand."""
+        if not self._state.corrupt or chunk.id in self.fetches:
             return
-        for node_id in chunk.nodes:
-            if (chunk.id, node_id) in self._state.corrupt and self._state.is_alive(node_id):
+        damaged = self._state.damaged(chunk)
+        if len(self._state.confirmed(chunk)) >= self._wanted(chunk, damaged):
+            for node_id in damaged:
                 self._delete(chunk, node_id)
 
     def _drop_extra(self, chunk: Chunk) -> None:

@@ -254,6 +254,14 @@ class State:
             if (chunk.id, node_id) not in self.corrupt and self.is_alive(node_id)
         ]
 
+    def damaged(self, chunk: Chunk) -> list[str]:
+        """Live holders whose replica is known to be corrupt; most of its blocks may be good."""
+        return [
+            node_id
+            for node_id in chunk.nodes
+            if (chunk.id, node_id) in self.corrupt and self.is_alive(node_id)
+        ]
+
     def confirmed(self, chunk: Chunk) -> list[str]:
         """Live holders from which a sealed chunk can be copied."""
         waiting = self.unconfirmed.get(chunk.id, ())

@@ -1,6 +1,7 @@
 """The scrubber: reads every sealed replica now and then, so that rot is found while
 another replica can still mend it. It reads slowly and leaves the page cache alone."""
 
+import logging
 import threading
 import time
 
@@ -9,6 +10,8 @@ from perseus.filestore.chunkstore import ChunkStore
 from perseus.settings import FRAME_MAXIMUM_BYTES
 
 RATE_BYTES_PER_S = 16 << 20
+
+_log = logging.getLogger("perseus.chunkserver")
 
 
 class Scrubber:
@@ -44,11 +47,11 @@ class Scrubber:
 
     def _scrub_chunk(self, chunk: int, rate_bytes_per_s: float) -> int:
         position = 0
-        if self._store.is_corrupt(chunk):
-            return 0
         with self._store.use(chunk) as file:
-            if not file.sealed:
+            if not file.sealed or self._store.is_corrupt(chunk):
                 return 0
+            if file.mend_log():
+                _log.warning("the log of chunk %016x was damaged and is made anew", chunk)
             file.forget_pages()
             while not self._ended.is_set():
                 started_s = time.monotonic()

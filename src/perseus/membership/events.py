@@ -14,6 +14,15 @@ class Replica(NamedTuple):
     version: int
     length_bytes: int
     sealed: bool
+    # Some of it is known to be damaged.
+    corrupt: bool = False
+
+    @staticmethod
+    def of(report: agent_pb2.ReplicaReport) -> "Replica":
+        """The value of a message."""
+        return Replica(
+            report.chunk, report.version, report.length_bytes, report.sealed, report.corrupt
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,10 +206,7 @@ def _connect_event(node_id: str, hello: agent_pb2.Hello) -> Connect:
             raise InvalidError(f"Hello has a text of over {TEXT_MAXIMUM_LENGTH} letters")
     if len(hello.attempts) > ATTEMPTS_MAXIMUM:
         raise InvalidError(f"Hello lists more than {ATTEMPTS_MAXIMUM} attempts")
-    replicas = tuple(
-        Replica(replica.chunk, replica.version, replica.length_bytes, replica.sealed)
-        for replica in hello.replicas
-    )
+    replicas = tuple(map(Replica.of, hello.replicas))
     return Connect(
         node_id=node_id,
         protocol_minimum=hello.protocol_minimum,
