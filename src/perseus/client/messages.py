@@ -53,6 +53,8 @@ class Load:
     memory_available_bytes: int = 0
     disk_free_bytes: int = 0
     attempts_running: int = 0
+    # The folder of replicas cannot be read.
+    disk_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
