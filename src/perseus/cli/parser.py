@@ -492,6 +492,22 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     one.add_argument("--diagram", action="store_true", help="draw its end in columns of text")
     one.add_argument("--picture", metavar="FILE.svg", help="draw its end as a picture")
 
+    algo = _group(
+        commands,
+        "algo",
+        "run a distributed algorithm for real",
+        "perseus algo maelstrom echo.py:Server",
+    )
+    bridge = _command(
+        algo,
+        "maelstrom",
+        "be one node under Maelstrom, by its protocol on stdin and stdout",
+        "algorithms:maelstrom",
+        "maelstrom test -w echo --bin ./run.sh     where run.sh has\n"
+        "exec perseus algo maelstrom echo.py:Server",
+    )
+    bridge.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS")
+
 
 def _add_here(commands: Subparsers) -> None:
     _command(
