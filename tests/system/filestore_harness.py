@@ -48,7 +48,7 @@ class Master:
         self.nodes: dict[str, str] = {}
         self.agents: dict[str, Agent] = {}
         self.loop = loop
-        self.store = SqliteStore(folder / "state.db", CLUSTER)
+        self.store = SqliteStore(folder / "state.db", CLUSTER, create=True)
         self.membership = Membership(SETTINGS.lease_s)
         self.replication = Replication(SETTINGS, self.membership)
         self.namespace = Namespace(SETTINGS, self.replication)

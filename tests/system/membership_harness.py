@@ -71,7 +71,7 @@ class Master:
         self.clock = RealClock()
         self.settings = settings
         self.authority = self._authority()
-        self.store = SqliteStore(folder / "state.db", "test")
+        self.store = SqliteStore(folder / "state.db", "test", create=True)
         self.membership = Membership(settings.lease_s)
         self.tokens = Tokens()
         self.witness = Witness()

@@ -17,6 +17,7 @@ from perseus.errors import (
     FullError,
     IncompatibleError,
     InvalidError,
+    NotFoundError,
 )
 from perseus.runtime.machine import Write
 from perseus.store import conformance, schema, sqlite
@@ -29,13 +30,13 @@ CHILD = textwrap.dedent(
     import asyncio, pathlib, sys
     from perseus.store.conformance import run_child
     from perseus.store.sqlite import SqliteStore
-    asyncio.run(run_child(SqliteStore(pathlib.Path(sys.argv[1]), "cluster")))
+    asyncio.run(run_child(SqliteStore(pathlib.Path(sys.argv[1]), "cluster", create=True)))
     """
 )
 
 
 def _open(path: Path) -> Store:
-    return SqliteStore(path, "cluster")
+    return SqliteStore(path, "cluster", create=True)
 
 
 def _subject(folder: Path) -> Subject:
@@ -62,7 +63,7 @@ def _commit(store: Store, *writes: Write) -> None:
 
 def test_an_older_file_is_migrated_and_keeps_its_keys(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    store = SqliteStore(path, "cluster")
+    store = SqliteStore(path, "cluster", create=True)
     assert store.schema_version == 1
     _commit(store, Write(b"k", b"v"))
     store.close()
@@ -77,12 +78,12 @@ def test_an_older_file_is_migrated_and_keeps_its_keys(tmp_path: Path) -> None:
         assert store.items() == [(b"k", b"v!")]
         store.close()
     with pytest.raises(IncompatibleError, match=r"state version 2.*up to 1"):
-        SqliteStore(path, "cluster")
+        SqliteStore(path, "cluster", create=True)
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    store = SqliteStore(path, "cluster")
+    store = SqliteStore(path, "cluster", create=True)
     _commit(store, Write(b"k", b"v"))
     store.close()
 
@@ -92,38 +93,54 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidError):
         SqliteStore(path, "cluster", migrations=[*schema.MIGRATIONS, broken])
-    store = SqliteStore(path, "cluster")
+    store = SqliteStore(path, "cluster", create=True)
     assert store.items() == [(b"k", b"v")]
     store.close()
 
 
 def test_the_state_of_another_cluster_is_refused(tmp_path: Path) -> None:
-    SqliteStore(tmp_path / "state.db", "one").close()
+    SqliteStore(tmp_path / "state.db", "one", create=True).close()
     with pytest.raises(ConflictError, match="cluster one, not of two"):
         SqliteStore(tmp_path / "state.db", "two")
 
 
 def test_two_daemons_cannot_open_one_store(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db", "cluster")
+    store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
     with pytest.raises(ConflictError, match="another daemon"):
-        SqliteStore(tmp_path / "state.db", "cluster")
+        SqliteStore(tmp_path / "state.db", "cluster", create=True)
     store.close()
-    SqliteStore(tmp_path / "state.db", "cluster").close()
+    SqliteStore(tmp_path / "state.db", "cluster", create=True).close()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is a text and no database at all\n" * 100)
     with pytest.raises(CorruptError):
-        SqliteStore(tmp_path / "text", "cluster")
+        SqliteStore(tmp_path / "text", "cluster", create=True)
     with sqlite3.connect(tmp_path / "other.db") as other:
         other.execute("CREATE TABLE t (x)")
     other.close()
     with pytest.raises(InvalidError, match="not the state of a Perseus master"):
-        SqliteStore(tmp_path / "other.db", "cluster")
+        SqliteStore(tmp_path / "other.db", "cluster", create=True)
+
+
+def test_a_store_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    SqliteStore(path, "cluster", create=True).close()
+    backup = path.read_bytes()
+    path.unlink()
+    with pytest.raises(NotFoundError, match=r"state\.db is missing"):
+        SqliteStore(path, "cluster")
+    assert not path.exists()
+    path.touch()
+    with pytest.raises(NotFoundError, match=r"state\.db is empty"):
+        SqliteStore(path, "cluster")
+    assert path.read_bytes() == b""
+    path.write_bytes(backup)
+    SqliteStore(path, "cluster").close()
 
 
 def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db", "cluster")
+    store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
     _commit(store, Write(b"k", b"v"))
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert set(modes.values()) == {0o600}, modes
@@ -131,7 +148,7 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_final_and_clear(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "state.db", "cluster")
+    store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
     _commit(store, Write(b"before", b"v"))
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
@@ -148,7 +165,7 @@ def test_a_full_disk_is_final_and_clear(tmp_path: Path) -> None:
     with pytest.raises(FullError):
         _commit(store)
     store.close()
-    again = SqliteStore(tmp_path / "state.db", "cluster")
+    again = SqliteStore(tmp_path / "state.db", "cluster", create=True)
     assert again.items() == [(b"before", b"v")]
     again.close()
 
@@ -166,7 +183,7 @@ ballast = folder / "ballast"
 ballast.write_bytes(bytes(256 << 10))
 
 async def fill():
-    store = SqliteStore(folder / "state.db", "cluster")
+    store = SqliteStore(folder / "state.db", "cluster", create=True)
     count = 0
     try:
         while True:
@@ -178,7 +195,7 @@ async def fill():
 
 count = asyncio.run(fill())
 ballast.unlink()
-store = SqliteStore(folder / "state.db", "cluster")
+store = SqliteStore(folder / "state.db", "cluster", create=True)
 assert count > 50 and len(store.items()) == count, (count, len(store.items()))
 store.close()
 print("kept", flush=True)
@@ -200,7 +217,7 @@ def test_more_than_the_queue_holds_waits_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "QUEUE_MAXIMUM_WRITES", 10)
-    store = SqliteStore(tmp_path / "state.db", "cluster")
+    store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
 
     async def act() -> None:
         await asyncio.gather(*(store.commit([Write(b"k", b"%d" % n)]) for n in range(500)))
@@ -218,7 +235,7 @@ def test_damage_is_found_after_a_crash(tmp_path: Path) -> None:
         import asyncio, os, pathlib, sys
         from perseus.runtime.machine import Write
         from perseus.store.sqlite import SqliteStore
-        store = SqliteStore(pathlib.Path(sys.argv[1]), "cluster")
+        store = SqliteStore(pathlib.Path(sys.argv[1]), "cluster", create=True)
         asyncio.run(store.commit([Write(b"%06d" % n, bytes(300)) for n in range(5000)]))
         store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         os._exit(1)
@@ -230,4 +247,4 @@ def test_damage_is_found_after_a_crash(tmp_path: Path) -> None:
         file.seek((pages // 2) * 4096)
         file.write(os.urandom(4096))
     with pytest.raises(CorruptError, match="damaged"):
-        SqliteStore(path, "cluster")
+        SqliteStore(path, "cluster", create=True)

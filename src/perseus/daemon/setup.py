@@ -48,6 +48,7 @@ def initialise(
     from perseus.identity import roles
     from perseus.identity.authority import Authority
     from perseus.identity.subject import Subject
+    from perseus.store.sqlite import SqliteStore
 
     check_node_name(name)
     settings_module.from_mappings(settings or {})
@@ -73,6 +74,8 @@ def initialise(
             labels=dict(labels or {}),
         )
         _write_owner_context(authority, paths, made)
+        # Here alone it is made: a master that finds none later has lost it.
+        SqliteStore(paths.state, cluster_id, create=True).close()
         config.save(data, made)
         return made
 

@@ -24,6 +24,7 @@ from perseus.errors import (
     CorruptError,
     FullError,
     InternalError,
+    NotFoundError,
     PerseusError,
     UnavailableError,
 )
@@ -63,18 +64,20 @@ class SqliteStore:
         path: Path,
         cluster_id: str,
         *,
+        create: bool = False,
         migrations: Sequence[schema.Migration] = schema.MIGRATIONS,
     ) -> None:
-        """Opens or makes ``path`` for the cluster.
+        """Opens ``path`` for the cluster; with ``create`` it is made where there is none.
 
-        Raises ConflictError when another process has it open or it belongs to
-        another cluster, IncompatibleError when it is newer than this program,
-        CorruptError when it is damaged, InvalidError when it is no store at all.
+        Raises NotFoundError when there is none, ConflictError when another process
+        has it open or it belongs to another cluster, IncompatibleError when it is
+        newer than this program, CorruptError when it is damaged, InvalidError when
+        it is no store at all.
         """
         self._path = path
         self._lock_descriptor = _lock(path)
         try:
-            self._connection, self._schema_version = _open(path, cluster_id, migrations)
+            self._connection, self._schema_version = _open(path, cluster_id, create, migrations)
         except BaseException:
             os.close(self._lock_descriptor)
             raise
@@ -257,12 +260,17 @@ def _resolve(futures: Sequence[asyncio.Future[None]], failure: PerseusError | No
 
 
 def _open(
-    path: Path, cluster_id: str, migrations: Sequence[schema.Migration]
+    path: Path, cluster_id: str, create: bool, migrations: Sequence[schema.Migration]
 ) -> tuple[sqlite3.Connection, int]:
     with _translated(path):
-        # SQLite gives its log the permissions of the file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        _sync(path.parent)
+        if create:
+            # SQLite gives its log the permissions of the file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _sync(path.parent)
+        elif not path.exists() or path.stat().st_size == 0:
+            # An empty store in its place would forget the cluster, and have its nodes
+            # delete their chunks, which the backup that comes later needs.
+            raise _missing(path)
         connection = _connect(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -282,6 +290,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise _damaged(path, found)
+
+
+def _missing(path: Path) -> NotFoundError:
+    state = "is empty" if path.exists() else "is missing"
+    return NotFoundError(
+        f"the master's state {path} {state}",
+        hint=f"put the newest backup of {path.name} there (and no {path.name}-wal beside it), "
+        "then start the daemon again; nothing was changed on the nodes",
+    )
 
 
 def _damaged(path: Path, what: object) -> CorruptError:
