@@ -8,7 +8,7 @@ import pytest
 from harness import FAST_LEASE, Cluster, cluster
 
 from perseus.cli import devcluster
-from perseus.errors import NotFoundError
+from perseus.errors import CorruptError, NotFoundError
 
 
 @pytest.fixture
@@ -31,3 +31,20 @@ def test_a_master_without_its_state_does_not_start_as_an_empty_one(one: Cluster)
         path.write_bytes(content)
     devcluster.restart(one.folder, "node-1")
     assert one.perseus("fs", "cat", "/large").ok().stdout == large
+
+
+def test_a_flipped_bit_in_the_log_does_not_roll_the_master_back(one: Cluster) -> None:
+    for number in range(4):
+        one.perseus("fs", "put", "-", f"/{number}", stdin=b"some words").ok()
+    devcluster.kill(one.folder, "node-1")
+    log = one.folder / "node-1" / "state.db-wal"
+    sound = log.read_bytes()
+    harmed = bytearray(sound)
+    harmed[len(harmed) * 6 // 10] ^= 1
+    log.write_bytes(harmed)
+    with pytest.raises(CorruptError, match=r"state\.db-wal is damaged"):
+        devcluster.restart(one.folder, "node-1")
+    assert log.read_bytes() == harmed
+    log.write_bytes(sound)
+    devcluster.restart(one.folder, "node-1")
+    assert len(one.perseus("--json", "fs", "ls", "/").ok().json()) == 4

@@ -29,7 +29,7 @@ from perseus.errors import (
     UnavailableError,
 )
 from perseus.runtime.machine import Write
-from perseus.store import schema
+from perseus.store import schema, wal
 
 # Writes that wait for the writer thread; above it `commit` blocks its whole event
 # loop, for a step that was taken in memory can be neither refused nor reordered.
@@ -271,6 +271,7 @@ def _open(
             # An empty store in its place would forget the cluster, and have its nodes
             # delete their chunks, which the backup that comes later needs.
             raise _missing(path)
+        _check_log(path)
         connection = _connect(path)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -284,6 +285,23 @@ def _open(
         except BaseException:
             connection.close()
             raise
+
+
+def _check_log(path: Path) -> None:
+    """Raises CorruptError when SQLite would silently forget commits; see ``wal``."""
+    log, index = (path.with_name(f"{path.name}-{end}") for end in ("wal", "shm"))
+    damage = wal.find_damage(log, index)
+    if damage is None:
+        if log.exists():
+            # What a killed process wrote last may be in memory alone, and is built upon now.
+            _sync(log)
+        return
+    raise CorruptError(
+        f"{log} is damaged: {damage.what}; acknowledged changes are in what is behind",
+        hint=f"keep a copy of {path}*, then put the newest backup of {path.name} in the place of "
+        f"them all; or go on without those changes, knowing that they are lost: "
+        f"rm -f {index} && truncate -s {damage.sound_bytes} {log}",
+    )
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -304,7 +322,8 @@ def _missing(path: Path) -> NotFoundError:
 def _damaged(path: Path, what: object) -> CorruptError:
     return CorruptError(
         f"{path} is damaged: {what}",
-        hint="keep the file, and put the newest backup of state.db in its place",
+        hint=f"keep a copy of {path}*, then put the newest backup of {path.name} in the place of "
+        "them all",
     )
 
 
