@@ -5,9 +5,11 @@ told what happened.
 """
 
 import hashlib
+import json
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pytest
 from harness import FAST_LEASE, LIMIT_S, Cluster, cluster, until
 
 from perseus.cli import devcluster
+from perseus.daemon import lifecycle
+from perseus.jobs.service import RELAY_PATIENCE_S
 
 
 @pytest.fixture
@@ -70,6 +74,54 @@ def test_the_master_is_killed_with_tasks_running(patient: Cluster, tmp_path: Pat
     assert three.perseus("wait", job).code == 0
     assert log.read_text() == "start\n"
     assert three.perseus("logs", job).ok().text == "begin\nend\n"
+
+
+def through(made: Cluster, node: str) -> None:
+    """From here on commands go to the daemon of ``node``."""
+    values = json.loads(made.context.read_text())
+    values["socket"] = str(made.folder / node / "run" / "perseusd.sock")
+    path = made.folder.parent / f"through-{node}.json"
+    path.write_text(json.dumps(values))
+    path.chmod(0o600)
+    made.environment["PERSEUS_CONTEXT"] = str(path)
+
+
+def test_a_job_in_the_foreground_outlives_the_daemons_on_its_way(
+    patient: Cluster, tmp_path: Path
+) -> None:
+    script = gated(tmp_path / "gate", tmp_path / "log")
+    runs = []
+
+    def begin() -> None:
+        run = patient.start("run", "--cpu", "0.1", "--node", "node-3", "--", "sh", "-c", script)
+        assert run.stdout is not None and run.stdout.readline() == b"begin\n"
+        runs.append(run)
+
+    def stop_and_start(node: str) -> None:
+        lifecycle.stop(patient.folder / node)
+        lifecycle.start(patient.folder / node)
+
+    through(patient, "node-2")
+    begin()
+    stop_and_start("node-2")
+    through(patient, "node-1")
+    begin()
+    stop_and_start("node-1")
+    (tmp_path / "gate").touch()
+    for run in runs:
+        out, err = run.communicate(timeout=LIMIT_S)
+        assert (run.returncode, out) == (0, b"end\n"), err
+        assert b"waiting for it to come back" in err
+    # But a caller that leaves while its node stays is missed at once.
+    (tmp_path / "gate").unlink()
+    through(patient, "node-2")
+    begin()
+    runs[-1].kill()
+    runs[-1].communicate()
+    gone_s = time.monotonic()
+    job = patient.perseus("--json", "ps").ok().json()[0]["job_id"]
+    until(lambda: patient.job(job)["state"] == "TASK_STATE_CANCELLED", "the job is cancelled")
+    assert time.monotonic() - gone_s < RELAY_PATIENCE_S / 2
 
 
 def test_a_frozen_node_comes_back_as_a_zombie(three: Cluster, tmp_path: Path) -> None:

@@ -1,13 +1,23 @@
 """The service Jobs: accepting, waiting, naming, cancelling, telling why."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from perseus.errors import ConflictError, InvalidError, NotFoundError
+from perseus.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+    UnavailableError,
+)
 from perseus.jobs import service, views
+from perseus.jobs.relay import RunRelay
 from perseus.proto.v1 import jobs_pb2
+from perseus.rpc.call import Call
 from perseus.rpc.registry import Registry
 from tests.unit.jobs_harness import World, ended_event, running_event
 from tests.unit.jobs_stage import Stage, Viewer, call, run, submit_request
@@ -158,6 +168,115 @@ def test_a_run_whose_caller_goes_away_during_the_commit_is_cancelled() -> None:
         await stage.service.close()
         (job,) = stage.world.jobs.jobs().values()
         assert job.task(0).cancelling == 15
+
+    run(story())
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_caller_whose_node_goes_away_has_time_to_come_back(
+    comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        if not comes_back:
+            monkeypatch.setattr(service, "RELAY_PATIENCE_S", 0.05)
+        stage = Stage()
+        relayed = replace(call(), caller=replace(call().caller, via_node_id="n0000002"))
+        request = jobs_pb2.RunRequest(submit=submit_request())
+        viewer = Viewer(stage.service.run(request, relayed))
+        await viewer.until(lambda v: v.all)
+        job_id = viewer.all[0].job_id
+        await viewer.events.aclose()
+        (left,) = stage.service._background
+        if comes_back:
+            follow = jobs_pb2.FollowRequest(job_id=job_id, follow=True)
+            again = Viewer(stage.service.follow(follow, relayed))
+            await again.until(lambda v: v.all)
+        await left
+        assert bool(stage.world.task(0, job_id).cancelling) is not comes_back
+        if comes_back:
+            await again.events.aclose()
+        assert not stage.service._following and not stage.service._patient
+        await stage.service.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("relayed", [True, False])
+def test_callers_that_go_with_the_daemon_are_not_cancelled(relayed: bool) -> None:
+    async def story() -> None:
+        stage = Stage()
+        caller = replace(call().caller, via_node_id="n0000002" if relayed else "")
+        request = jobs_pb2.RunRequest(submit=submit_request())
+        viewer = Viewer(stage.service.run(request, replace(call(), caller=caller)))
+        await viewer.until(lambda v: v.all)
+        if relayed:
+            await viewer.events.aclose()
+            await asyncio.sleep(0)
+        stage.service.end_soon()
+        if not relayed:
+            await viewer.events.aclose()
+        await stage.service.close()
+        assert not stage.world.task(0, viewer.all[0].job_id).cancelling
+
+    run(story())
+
+
+class Master:
+    """Jobs as forwarded: a Run that shows its job, or breaks; what else was called."""
+
+    def __init__(self, job_id: str, error: PerseusError | None = None) -> None:
+        self.job_id, self.error = job_id, error
+        self.calls: list[str] = []
+        self.killed = asyncio.Event()
+
+    async def run(self, request: jobs_pb2.RunRequest, call: Call) -> AsyncIterator[Any]:
+        yield jobs_pb2.FollowEvent(job_id=self.job_id)
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+    async def submit(self, request: jobs_pb2.SubmitRequest, call: Call) -> jobs_pb2.SubmitResponse:
+        self.calls.append(f"submit {request.request_id}")
+        return jobs_pb2.SubmitResponse(job_id="aaaa0000")
+
+    async def kill(self, request: jobs_pb2.KillRequest, call: Call) -> jobs_pb2.KillResponse:
+        assert call.remaining_s()
+        self.calls.append(f"kill {request.job_id} {request.signal}")
+        self.killed.set()
+        return jobs_pb2.KillResponse(tasks=1)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "calls"),
+    [("aaaa0000", ["kill aaaa0000 15"]), ("", ["submit r", "kill aaaa0000 15"])],
+)
+def test_a_node_tells_the_master_that_its_caller_is_gone(job_id: str, calls: list[str]) -> None:
+    async def story() -> None:
+        master = Master(job_id)
+        request = jobs_pb2.RunRequest(submit=submit_request(request_id="r"))
+        events = RunRelay(master, lambda: False).run(request, call())
+        await anext(events)
+        await events.aclose()
+        await master.killed.wait()
+        assert master.calls == calls
+
+    run(story())
+
+
+@pytest.mark.parametrize("why", ["the daemon ends", "detached", "the way to the master broke"])
+def test_a_node_says_nothing_of_a_caller_that_did_not_leave(why: str) -> None:
+    async def story() -> None:
+        broke = UnavailableError("broke") if why.startswith("the way") else None
+        master = Master("aaaa0000", broke)
+        request = jobs_pb2.RunRequest(submit=submit_request(), detach=why == "detached")
+        events = RunRelay(master, lambda: why == "the daemon ends").run(request, call())
+        await anext(events)
+        if broke is not None:
+            with pytest.raises(UnavailableError):
+                await anext(events)
+        await events.aclose()
+        await asyncio.sleep(0.01)
+        assert master.calls == []
 
     run(story())
 

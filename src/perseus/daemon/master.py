@@ -198,6 +198,11 @@ class Master:
         )
         return local_dialer(self._agents.connect, Call(caller, "/perseus.v1.Agents/Connect"))
 
+    def end_soon(self) -> None:
+        """The doors are about to close."""
+        if hasattr(self, "_jobs"):
+            self._jobs.end_soon()
+
     async def stop(self) -> None:
         """Ends all streams and closes the store."""
         for task in self._tasks:

@@ -13,6 +13,7 @@ from perseus.daemon.node import exit_with_pid, until_told
 from perseus.daemon.renewal import Renewal
 from perseus.errors import IncompatibleError, RefusedError
 from perseus.identity.files import Identity
+from perseus.jobs.relay import RunRelay
 from perseus.proto.v1 import agent_pb2, cluster_pb2
 from perseus.rpc.call import Call
 from perseus.rpc.callers import socket_roles
@@ -62,6 +63,7 @@ class Daemon:
         self._master_role: Master | None = None
         self._failed: asyncio.Future[BaseException]
         self._front: Front | None = None
+        self._is_ending = False
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Runs until told to end, or a part that cannot be done without fails."""
@@ -134,8 +136,7 @@ class Daemon:
             registry, check = Registry(), None
             for service in FORWARDED:
                 forwarder = forwarding(service, self.master_channel, self._master)
-                if service == "Cluster":
-                    _tell_refusal(forwarder, agent)
+                self._adapt(service, forwarder, agent)
                 registry.add(service, forwarder)
             dial = self._remote_dialer()
         registry.add("Outputs", agent.outputs)
@@ -151,7 +152,21 @@ class Daemon:
         )
         await self._front.start()
         stack.push_async_callback(self._front.stop)
+        stack.callback(self._end_soon)
         return dial
+
+    def _adapt(self, service: str, forwarder: Any, agent: Agent) -> None:
+        """What a node does besides passing on."""
+        if service == "Cluster":
+            _tell_refusal(forwarder, agent)
+        elif service == "Jobs":
+            forwarder.run = RunRelay(forwarder, lambda: self._is_ending).run
+
+    def _end_soon(self) -> None:
+        """The doors are about to close: callers that go then did not choose to."""
+        self._is_ending = True
+        if self._master_role is not None:
+            self._master_role.end_soon()
 
     def _remote_dialer(self) -> Callable[[], Awaitable[Any]]:
         from perseus.membership.grpc_link import grpc_dialer

@@ -5,8 +5,9 @@ durable; whoever waits is woken by the effect JobChanged, after the commit.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,8 @@ ID_TRIES = 10
 CANDIDATES_SHOWN = 8
 WAIT_MAXIMUM_S = 3_600.0
 FOLLOWERS_MAXIMUM = 2_000
+# How long a caller whose node went away may take to come back and follow the job.
+RELAY_PATIENCE_S = 60.0
 SIGNAL_TERMINATE = 15
 
 
@@ -61,6 +64,11 @@ class JobsService:
         self._followers = 0
         # What goes on after its caller has gone; at most one for each Run.
         self._background: set[asyncio.Task[Any]] = set()
+        # How many follow each job to its end by Follow.
+        self._following: Counter[str] = Counter()
+        # Those who wait whether a caller comes back.
+        self._patient: set[asyncio.Task[Any]] = set()
+        self._is_ending = False
 
     # For the daemon.
 
@@ -80,8 +88,15 @@ class JobsService:
         """How many attempts the master has leased to the node, for listings."""
         return self._jobs.leased_to(node_id)
 
+    def end_soon(self) -> None:
+        """From here on callers go because this daemon does: nothing is cancelled for it."""
+        self._is_ending = True
+        for task in self._patient:
+            task.cancel()
+
     async def close(self) -> None:
         """Waits for what still goes on."""
+        self.end_soon()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     # RPCs.
@@ -93,7 +108,10 @@ class JobsService:
     async def run(
         self, request: jobs_pb2.RunRequest, call: Call
     ) -> AsyncGenerator[jobs_pb2.FollowEvent, None]:
-        """Accepts a job and shows it; cancels it when the caller goes, unless detached."""
+        """Accepts a job and shows it; cancels it when the caller goes, unless detached.
+
+        A node between us and the caller says itself that the caller went (``relay``).
+        """
         submitting = self._start(self._submit(request.submit, call))
         ended = False
         try:
@@ -103,8 +121,8 @@ class JobsService:
                     yield event
             ended = True
         finally:
-            if not ended and not request.detach:
-                self._start(self._abandon(submitting, call.caller.name))
+            if not ended and not request.detach and not self._is_ending:
+                self._start(self._abandon(submitting, call))
 
     async def follow(
         self, request: jobs_pb2.FollowRequest, call: Call
@@ -127,8 +145,9 @@ class JobsService:
             stderr_offset_bytes=request.stderr_offset_bytes,
         )
         async with aclosing(self._follow(job, wanted)) as events:
-            async for event in events:
-                yield event
+            with self._taking_up(job, request.follow):
+                async for event in events:
+                    yield event
 
     async def get_job(self, request: jobs_pb2.GetJobRequest, call: Call) -> jobs_pb2.Job:
         """One job with its tasks."""
@@ -204,13 +223,47 @@ class JobsService:
         task.add_done_callback(self._background.discard)
         return task
 
-    async def _abandon(self, submitting: "asyncio.Task[Any]", user: str) -> None:
+    async def _abandon(self, submitting: "asyncio.Task[Any]", call: Call) -> None:
         """The caller of Run is gone: what was submitted is cancelled."""
         await asyncio.wait((submitting,))
         if submitting.cancelled() or submitting.exception() is not None:
             return
-        if self._jobs.find(submitting.result()) is not None:
-            await self._driver.do(Kill(submitting.result(), SIGNAL_TERMINATE, user))
+        job = self._jobs.find(submitting.result())
+        if job is None or (call.caller.via_node_id and await self._is_taken_up(job)):
+            return
+        if self._jobs.find(job.job_id) is not None:
+            await self._driver.do(Kill(job.job_id, SIGNAL_TERMINATE, call.caller.name))
+
+    async def _is_taken_up(self, job: Job) -> bool:
+        """A node went away: whether somebody follows the job in time, or it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._patient.add(task)
+        try:
+            with self._watches.watch(job.job_id) as watch:
+                async with asyncio.timeout(RELAY_PATIENCE_S):
+                    while job.active and not (self._following[job.job_id] or self._is_ending):
+                        await watch.changed()
+            return True
+        except (TimeoutError, UnavailableError):
+            return False
+        finally:
+            self._patient.discard(task)
+
+    @contextmanager
+    def _taking_up(self, job: Job, follows: bool) -> Iterator[None]:
+        """Somebody follows the job, perhaps again."""
+        if not follows:
+            yield
+            return
+        self._following[job.job_id] += 1
+        self._watches.wake(job.job_id)
+        try:
+            yield
+        finally:
+            self._following[job.job_id] -= 1
+            if not self._following[job.job_id]:
+                del self._following[job.job_id]
 
     async def _follow(self, job: Job, wanted: Wanted) -> AsyncGenerator[jobs_pb2.FollowEvent, None]:
         if self._followers >= FOLLOWERS_MAXIMUM:
