@@ -213,7 +213,7 @@ class FolderDisk(RealDisk):
 def test_files_in_the_folder_fill_the_disk(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         waits = f"while ! test -e {bench.files}/go; do sleep 0.02; done"
-        quiet = bench.start("sh", "-c", f"head -c 4000000 /dev/zero > a; {waits}", task=0)
+        quiet = bench.start("sh", "-c", f"head -c 1000000 /dev/zero > a; {waits}", task=0)
         await bench.until((bench.folder / f"{JOB}.0.1" / "work" / "a").exists)
         ended = await bench.shell("cd $TMPDIR; head -c 20000000 /dev/zero > b; sleep 60", task=1)
         assert ended.ending.kind == jobs_pb2.ENDING_DISK_LIMIT
