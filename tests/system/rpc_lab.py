@@ -209,6 +209,7 @@ class Lab:
             grpc_socket_path=str(self.folder / f"{name}.grpc"),
             local_role=more.pop("local_role", socket_roles("none")),
             check_token=token_check(self.tokens.judge_server_name),
+            **more,
         )
         self.run(front.start())
         self._fronts.append(front)

@@ -1,5 +1,6 @@
 """Measuring a machine: what the kernel and control groups say of it."""
 
+import errno
 import os
 import platform
 from pathlib import Path
@@ -80,3 +81,17 @@ def test_load_is_within_what_the_machine_has(tmp_path: Path) -> None:
 
 def test_an_empty_capacity_survives_the_wire() -> None:
     assert capacity_from_message(capacity_to_message(Capacity(speed=0.0))) == Capacity(speed=0.0)
+
+
+def test_a_load_that_cannot_be_measured_is_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when strangers have taken every descriptor: the daemon lives on."""
+
+    def fail() -> float:
+        raise OSError(errno.EMFILE, "Too many open files", "/proc/stat")
+
+    meter = LoadMeter(tmp_path)
+    before = meter.measure()
+    monkeypatch.setattr(meter._psutil, "cpu_percent", fail)
+    assert before.memory_available_bytes and meter.measure() == before

@@ -36,8 +36,9 @@ def run(data: Path, ready: Callable[[], None]) -> None:
     settings = config_module.effective_settings(about)
     paths = Paths(data)
     os.umask(0o077)
-    # gRPC would write a line to the log for each stranger whose handshake fails.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # gRPC would write lines to the log for each stranger, what he says among them: the
+    # server name, which may prove a live token.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     paths.make()
     lock = FolderLock(data)
     _start_log(paths.log, settings.log_level)
@@ -52,7 +53,7 @@ def run(data: Path, ready: Callable[[], None]) -> None:
 def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[], None]) -> None:
     from perseus.daemon.serving import Daemon
     from perseus.filestore import chunkserver
-    from perseus.runtime import spawner, spawner_journal
+    from perseus.runtime import descriptors, spawner, spawner_journal
 
     left = spawner_journal.sweep(str(paths.attempts))
     if left:
@@ -60,6 +61,8 @@ def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[]
     journal = str(paths.attempts / spawner_journal.JOURNAL_NAME)
     children = {"chunkserver": partial(_run_chunkserver, chunkserver, about, paths, settings)}
     forked = spawner.fork_spawner(children, journal)
+    # After the fork, so that tasks have the limit that the daemon was started with.
+    descriptors.raise_limit()
     _write_pid(paths.pid)
     _tune()
     asyncio.run(Daemon(about, paths, settings, forked).serve(ready))
@@ -82,7 +85,9 @@ def _run_chunkserver(
     chunkserver: object, about: NodeConfig, paths: Paths, settings: Settings, control: object
 ) -> None:
     from perseus.filestore.chunkserver import ChunkserverConfig, main
+    from perseus.runtime import descriptors
 
+    descriptors.raise_limit()
     host, _ = config_module.split_address(about.advertise)
     made = ChunkserverConfig(
         chunks=paths.chunks,

@@ -3,6 +3,7 @@
 psutil is imported when the first meter is made: the command line never pays for it.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from perseus.proto.v1 import cluster_pb2
 
 # Measurements after which the control groups' limits are looked up again.
 GROUPS_FRESH = 60
+
+_log = logging.getLogger("perseus.membership")
 
 
 class LoadMeter:
@@ -26,10 +29,23 @@ class LoadMeter:
         self._attempts_running = attempts_running
         self._groups: list[tuple[int, Path]] = []
         self._measurements = 0
+        self._last = cluster_pb2.Load()
+        self._is_blind = False
         psutil.cpu_percent()
 
     def measure(self) -> cluster_pb2.Load:
-        """The load now."""
+        """The load now; the last that could be measured where the system gives no answer."""
+        try:
+            self._last = self._measure()
+            self._is_blind = False
+        except OSError as error:
+            # No descriptor is free, or no memory: a heartbeat without news is still one.
+            if not self._is_blind:
+                _log.warning("the load cannot be measured for now: %s", error)
+            self._is_blind = True
+        return cluster_pb2.Load.FromString(self._last.SerializeToString())
+
+    def _measure(self) -> cluster_pb2.Load:
         free_bytes = self._disk_free_bytes()
         return cluster_pb2.Load(
             cpu=self._psutil.cpu_percent() / 100.0,

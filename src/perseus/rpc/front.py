@@ -35,18 +35,23 @@ from perseus.rpc.addresses import join_address, split_address
 from perseus.rpc.call import Caller
 from perseus.rpc.callers import CertificateReader, local_caller
 from perseus.rpc.client_hello import ClientHello, Incomplete, NotTlsError
+from perseus.rpc.grpc_options import HANDSHAKE_TIMEOUT_S
 from perseus.rpc.grpc_server import GrpcServer
 from perseus.rpc.http_connection import HttpConnection
 from perseus.rpc.json_door import JsonDoor
 from perseus.rpc.registry import Registry
-from perseus.rpc.relay import relay
+from perseus.rpc.relay import LINGER_S, relay
+from perseus.rpc.strangers import Bounds, Stranger, Strangers, bounds_for
 from perseus.rpc.tls_transport import TlsTransport
+from perseus.runtime import descriptors
 
 BACKLOG = 512
-CONNECTIONS_MAXIMUM = 4096
-# Connections that have not yet proved who they are.
-STRANGERS_MAXIMUM = 512
 HELLO_TIMEOUT_S = 10.0
+# Whoever is relayed for longer is no stranger: gRPC ends a handshake in its time,
+# and the relay what is ended in its own.
+RELAYED_STRANGER_S = HANDSHAKE_TIMEOUT_S + LINGER_S + 1.0
+# So many local connections beyond their bound are still told that they are too many.
+LOCAL_TOLD = 16
 # Of Linux.
 SOCKET_PATH_MAXIMUM_BYTES = 107
 # A pause after the kernel has no more descriptors for us.
@@ -75,10 +80,12 @@ class Front:
         grpc_socket_path: str,
         local_role: Callable[[int], int],
         check_token: Callable[[str], TokenProof | None] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         """``listen`` is "HOST:PORT", port 0 lets the kernel choose (see ``address``).
         ``local_role`` gives the role of a local uid (``callers.socket_roles``).
-        ``check_token`` says which token a server name proves (``Tokens.judge_server_name``)."""
+        ``check_token`` says which token a server name proves (``Tokens.judge_server_name``).
+        ``bounds`` follow from this process' limit of descriptors where they are not given."""
         self._registry = registry
         self._listen = listen
         self._socket_path = socket_path
@@ -90,7 +97,9 @@ class Front:
         self._grpc = GrpcServer(registry, identity, grpc_socket_path)
         self._connections: set[HttpConnection] = set()
         self._arrivals: set[asyncio.Task[None]] = set()
-        self._strangers = 0
+        self._bounds = bounds or bounds_for(descriptors.limit())
+        self._strangers = Strangers(self._bounds.strangers, self._bounds.strangers_of_one)
+        self._local_count = 0
         self._stopped = False
         self._listener: socket.socket | None = None
         self._local: asyncio.AbstractServer | None = None
@@ -125,7 +134,9 @@ class Front:
         await self._grpc.start()
         loop = asyncio.get_running_loop()
         self._local = await loop.create_unix_server(
-            self._local_connection, self._socket_path, backlog=BACKLOG
+            self._local_connection,
+            self._socket_path,
+            backlog=min(BACKLOG, self._bounds.local),
         )
         os.chmod(self._socket_path, 0o666)
         loop.add_reader(self._listener, self._accept)
@@ -159,18 +170,18 @@ class Front:
         listener = self._listener
         assert listener is not None
         try:
-            connection, _ = listener.accept()
+            connection, (host, *_) = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
             self._pause_accepting(error)
             return
         connection.setblocking(False)
-        if self._strangers >= STRANGERS_MAXIMUM or len(self._arrivals) >= CONNECTIONS_MAXIMUM:
+        if len(self._arrivals) >= self._bounds.connections and not self._strangers.drop_one():
             connection.close()
             return
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = asyncio.get_running_loop().create_task(self._receive(connection))
+        task = asyncio.get_running_loop().create_task(self._receive(connection, host))
         self._arrivals.add(task)
         task.add_done_callback(self._arrivals.discard)
 
@@ -188,25 +199,37 @@ class Front:
         if self._listener is not None and self._listener.fileno() >= 0:
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    async def _receive(self, connection: socket.socket) -> None:
+    async def _receive(self, connection: socket.socket, host: str) -> None:
         """Chooses the door of one connection and stays with it until it is closed."""
+        task = asyncio.current_task()
+        assert task is not None
+        stranger = self._strangers.add(host, task.cancel)
         try:
-            self._strangers += 1
-            try:
-                async with asyncio.timeout(HELLO_TIMEOUT_S):
-                    hello = await _peek_hello(connection)
-            finally:
-                self._strangers -= 1
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = await _peek_hello(connection)
             if b"h2" in hello.protocols and _HTTP.encode() not in hello.protocols:
-                await relay(connection, self._grpc_socket_path)
+                await self._relay(connection, stranger)
             else:
-                await self._receive_http(connection, hello)
+                await self._receive_http(connection, hello, stranger)
         except (NotTlsError, TimeoutError, OSError, EOFError) as error:
             _log.debug("a connection was closed: %s", error)
         finally:
+            self._strangers.discard(stranger)
             connection.close()
 
-    async def _receive_http(self, connection: socket.socket, hello: ClientHello) -> None:
+    async def _relay(self, connection: socket.socket, stranger: Stranger) -> None:
+        def admitted() -> None:
+            self._strangers.discard(stranger)
+
+        timer = asyncio.get_running_loop().call_later(RELAYED_STRANGER_S, admitted)
+        try:
+            await relay(connection, self._grpc_socket_path, admitted)
+        finally:
+            timer.cancel()
+
+    async def _receive_http(
+        self, connection: socket.socket, hello: ClientHello, stranger: Stranger
+    ) -> None:
         proof = self._check_token(hello.server_name) if hello.server_name else None
         context = self._members if proof is None else self._joiner_context(proof)
         http = self._http_connection(lambda http: self._remote_caller(http, proof))
@@ -217,16 +240,15 @@ class Front:
             if not closed.done():
                 closed.set_result(None)
 
-        self._strangers += 1
-        transport = TlsTransport(context, http, self._settled, lost)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: transport, connection)
+        def settled() -> None:
+            self._strangers.discard(stranger)
+
+        transport = TlsTransport(context, http, settled, lost)
         try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: transport, connection)
             await closed
         finally:
             transport.abort()
-
-    def _settled(self) -> None:
-        self._strangers -= 1
 
     def _joiner_context(self, proof: TokenProof) -> ssl.SSLContext:
         if proof.state == LIVE:
@@ -249,10 +271,18 @@ class Front:
 
     # The Unix socket.
 
-    def _local_connection(self) -> HttpConnection:
-        return self._http_connection(self._socket_caller)
+    def _local_connection(self) -> asyncio.Protocol:
+        if self._local_count >= self._bounds.local + LOCAL_TOLD:
+            return _TurnedAway()
+        self._local_count += 1
+        return self._http_connection(self._socket_caller, self._local_closed)
+
+    def _local_closed(self) -> None:
+        self._local_count -= 1
 
     def _socket_caller(self, http: HttpConnection) -> Caller:
+        if self._local_count > self._bounds.local:
+            raise UnavailableError("this daemon has too many connections; try again")
         assert http.transport is not None
         connection = http.transport.get_extra_info("socket")
         _, uid, _ = struct.unpack(
@@ -262,21 +292,35 @@ class Front:
 
     # Both.
 
-    def _http_connection(self, identify: Callable[[HttpConnection], Caller]) -> HttpConnection:
+    def _http_connection(
+        self,
+        identify: Callable[[HttpConnection], Caller],
+        on_closed: Callable[[], None] = lambda: None,
+    ) -> HttpConnection:
         async def answer(http: HttpConnection, request: h11.Request) -> None:
             try:
                 # At every request: a long connection may outlive its certificate.
                 caller = identify(http)
-                if len(self._connections) > CONNECTIONS_MAXIMUM:
-                    raise UnavailableError("this daemon has too many connections; try again")
             except PerseusError as error:
                 self._door.refuse(http, error)
             else:
                 await self._door.answer(http, request, caller)
 
-        protocol = HttpConnection(answer, self._connections.discard)
+        def closed(http: HttpConnection) -> None:
+            self._connections.discard(http)
+            on_closed()
+
+        protocol = HttpConnection(answer, closed)
         self._connections.add(protocol)
         return protocol
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Closes at once a connection for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.abort()
 
 
 def _check_socket_path(path: str) -> None:

@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from perseus.rpc.admission import Admission
+
 BUFFER_BYTES = 256 << 10
 LINGER_S = 10.0
 
@@ -17,9 +19,15 @@ _buffer = memoryview(bytearray(BUFFER_BYTES))
 
 
 class _End(asyncio.BufferedProtocol):
-    """One end; what it reads, its peer writes."""
+    """One end; what it reads, its peer writes. ``hears`` is told of it, until it is None."""
 
-    def __init__(self, on_ended: Callable[[], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_ended: Callable[[], None],
+        on_lost: Callable[[], None],
+        hears: Callable[[memoryview], None],
+    ) -> None:
+        self.hears: Callable[[memoryview], None] | None = hears
         self.peer: _End | None = None
         self.transport: asyncio.Transport | None = None
         self._on_ended = on_ended
@@ -38,6 +46,8 @@ class _End(asyncio.BufferedProtocol):
         return _buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self.hears is not None:
+            self.hears(_buffer[:nbytes])
         other = self._other()
         if other is not None and not other.is_closing():
             other.write(bytes(_buffer[:nbytes]))
@@ -73,11 +83,15 @@ class _End(asyncio.BufferedProtocol):
         return self.peer.transport if self.peer is not None else None
 
 
-async def relay(connection: socket.socket, socket_path: str) -> None:
+async def relay(
+    connection: socket.socket, socket_path: str, on_admitted: Callable[[], None]
+) -> None:
     """Joins an accepted connection with a Unix socket; returns when both are closed,
     or LINGER_S after the first.
 
-    Takes over ``connection``. Raises OSError when nothing listens at the path.
+    Takes over ``connection``. ``on_admitted`` is called once when the server behind
+    the Unix socket has taken the client's certificate. Raises OSError when nothing
+    listens at the path.
     """
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -98,7 +112,16 @@ async def relay(connection: socket.socket, socket_path: str) -> None:
         if open_ends == 0:
             end()
 
-    inner, outer = _End(ended, lost), _End(ended, lost)
+    admission = Admission()
+
+    def server_spoke(data: memoryview) -> None:
+        admission.server_spoke(data)
+        if admission.is_admitted:
+            inner.hears = outer.hears = None
+            on_admitted()
+
+    inner = _End(ended, lost, server_spoke)
+    outer = _End(ended, lost, lambda data: admission.client_spoke())
     inner.peer, outer.peer = outer, inner
     try:
         await loop.create_unix_connection(lambda: inner, socket_path)
