@@ -323,6 +323,15 @@ def test_a_write_needs_a_grant(two: Cluster, what: str) -> None:
     assert two.nodes[0].reports() == {}
 
 
+@pytest.mark.parametrize("method", ["ReadChunk", "WriteChunk"])
+def test_bytes_that_are_no_message_are_invalid(two: Cluster, method: str) -> None:
+    channel = two.client._channels.to(two.master.nodes["n0"])
+    call = channel.stream_stream(f"/perseus.v1.Chunks/{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([b"\xff\xff\xff"])))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_a_lost_lease_surfaces_at_the_next_write(two: Cluster) -> None:
     out = two.client.open_write("/log", append=True)
     out.write(b"mine")

@@ -23,8 +23,10 @@ from perseus.identity.authority import Authority
 from perseus.identity.subject import Subject
 from perseus.proto.v1 import cluster_pb2
 from perseus.rpc import tls_client
+from perseus.rpc.channels import sync_channel
 from perseus.rpc.front import Front
 from perseus.rpc.relay import relay
+from perseus.rpc.strangers import Bounds
 from perseus.rpc.stubs import Stub
 
 
@@ -223,7 +225,7 @@ def test_a_relayed_peer_that_never_closes_is_ended(
         silent, connection = socket.socketpair()
         connection.setblocking(False)
         with silent:
-            await asyncio.wait_for(relay(connection, path), LIMIT_S)
+            await asyncio.wait_for(relay(connection, path, lambda: None), LIMIT_S)
         server.close()
 
     asyncio.run(run())
@@ -261,22 +263,69 @@ def test_broken_http_is_refused(lab: Lab, data: bytes) -> None:
     assert got.startswith(b"HTTP/1.1 4")
 
 
-def test_strangers_are_bounded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perseus.rpc.front.STRANGERS_MAXIMUM", 2)
+def _hello(protocols: list[str]) -> bytes:
+    """What a client says first, and a flood of strangers says no more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(protocols)
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("says", [b"", _hello(["http/1.1"]), _hello(["h2"])])
+def test_the_oldest_stranger_makes_room(lab: Lab, says: bytes) -> None:
+    """Also for those who were passed on to gRPC and have said nothing there."""
+    front = lab.front(bounds=Bounds(connections=8, strangers=3, strangers_of_one=2, local=8))
+    with contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(_connect(front)) for _ in range(4)]
+        for stranger in strangers:
+            stranger.sendall(says)
+        for stranger in strangers[:2]:
+            while not _is_ended(stranger):
+                pass
+        # While the last two are there, members come and stay.
+        user = lab.folder / "user"
+        members = [tls_client.TlsConnection.of(front.address, user) for _ in range(3)]
+        for connection in members:
+            assert stack.enter_context(connection).call("Cluster.GetInfo", {})
+        for _ in range(3):
+            cluster = stack.enter_context(lab.stub(front.address, "user", "Cluster"))
+            assert cluster.call("GetInfo", cluster_pb2.GetInfoRequest(), timeout_s=LIMIT_S)
+        for connection in members:
+            assert connection.call("Cluster.GetInfo", {})
+
+
+def test_local_connections_are_bounded(lab: Lab) -> None:
+    lab.front(bounds=Bounds(connections=8, strangers=4, strangers_of_one=4, local=2))
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(str(lab.folder / "master.sock"))
+        assert b"too many connections" in curl_socket(lab, "/healthz")
+    # Those who left are soon forgotten.
+    end_s = time.monotonic() + LIMIT_S
+    while b"SERVING" not in curl_socket(lab, "/healthz"):
+        assert time.monotonic() < end_s
+
+
+def test_a_message_that_is_none_is_invalid(lab: Lab) -> None:
     front = lab.front()
-    with _connect(front) as first, _connect(front) as second, _connect(front) as third:
-        assert _is_ended(third)
-        first.close()
-        second.close()
-    user = lab.folder / "user"
-    for _ in range(100):
-        try:
-            with tls_client.TlsConnection.of(front.address, user) as connection:
-                assert connection.call("Cluster.GetInfo", {})
-                return
-        except (UnavailableError, RefusedError):
-            continue
-    pytest.fail("the front did not take members again")
+    for who, method in (
+        ("admin", "Cluster/GetInfo"),
+        ("admin", "Jobs/Follow"),
+        ("admin", "Files/Write"),
+        ("node", "Agents/Connect"),
+    ):
+        with (
+            sync_channel(front.address, lab.load(who), "node") as channel,
+            pytest.raises(grpc.RpcError) as caught,
+        ):
+            call = channel.stream_stream(f"/perseus.v1.{method}")
+            list(call(iter([b"\xff\xff\xff"]), timeout=LIMIT_S))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, method
+        assert "perseus-error-bin" in dict(caught.value.trailing_metadata())
 
 
 def test_a_socket_path_that_is_too_long_is_told(lab: Lab) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from perseus.errors import InvalidError, PerseusError, UnavailableError
 from perseus.filestore.chunk_write_stream import ChainBrokenError, ChunkStream
@@ -193,5 +194,5 @@ def open_message(frames: Iterator[Any]) -> chunk_pb2.WriteOpen:
     """The first frame of a write. InvalidError."""
     try:
         return chunk_pb2.WriteOpen.FromString(next(frames))
-    except (StopIteration, ValueError) as error:
+    except (StopIteration, DecodeError) as error:
         raise InvalidError("a write begins with WriteOpen") from error

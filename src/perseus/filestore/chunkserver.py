@@ -20,8 +20,9 @@ from typing import Any
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 
-from perseus.errors import InternalError, PerseusError, RefusedError, UnavailableError
+from perseus.errors import InternalError, InvalidError, PerseusError, RefusedError, UnavailableError
 from perseus.filestore import control_messages as messages
 from perseus.filestore.chunk_local import LocalChunks
 from perseus.filestore.chunk_read import read_chunk
@@ -44,6 +45,7 @@ from perseus.proto.v1 import agent_pb2, chunk_pb2
 from perseus.rpc import services
 from perseus.rpc.callers import CertificateReader
 from perseus.rpc.grpc_options import SERVER_OPTIONS
+from perseus.rpc.stranger_guard import StrangerGuard
 
 # Streams served at once; more are told to come again.
 STREAMS_MAXIMUM = 128
@@ -92,6 +94,7 @@ class Chunkserver:
         self._scrubber = Scrubber(self._store, config.scrub_interval_s)
         self._files = MasterFiles(self._identity.identity, config.cluster_id, config.master_address)
         self._server: Any = None
+        self._guard: StrangerGuard | None = None
         self._movers: Movers | None = None
         self._ended = threading.Event()
 
@@ -116,6 +119,8 @@ class Chunkserver:
         )
         self._movers = Movers(client, self._link.send)
         self._server.start()
+        self._guard = StrangerGuard(int(address.rpartition(":")[2]))
+        self._guard.start()
         self._scrubber.start()
         threading.Thread(target=self._watch_identity, name="identity", daemon=True).start()
         self._link.send(messages.Ready(address, self._reports()))
@@ -131,6 +136,8 @@ class Chunkserver:
         """Ends serving; calls have a moment to finish."""
         self._ended.set()
         self._scrubber.stop()
+        if self._guard is not None:
+            self._guard.stop()
         self._server.stop(STOP_GRACE_S).wait(2 * STOP_GRACE_S)
 
     def _take(self, message: messages.ToChunkserver) -> None:
@@ -208,7 +215,7 @@ class Chunkserver:
 
     def _read_chunk(self, message: bytes, context: Any) -> Iterator[bytes]:
         def serve() -> Iterator[bytes]:
-            request = chunk_pb2.ReadChunkRequest.FromString(message)
+            request = _read_request(message)
             return read_chunk(self._store, request, context.is_active)
 
         return self._serve("ReadChunk", context, serve)
@@ -240,6 +247,15 @@ class Chunkserver:
                 f"{caller} may not call {method}, which takes role "
                 f"{roles.WORDS[kind.required_role]}"
             )
+        if self._guard is not None:
+            self._guard.admitted(context.peer())
+
+
+def _read_request(message: bytes) -> chunk_pb2.ReadChunkRequest:
+    try:
+        return chunk_pb2.ReadChunkRequest.FromString(message)
+    except DecodeError:
+        raise InvalidError("this is not a ReadChunkRequest of Perseus") from None
 
 
 def main(config: ChunkserverConfig, control_socket: socket.socket) -> int:

@@ -6,14 +6,15 @@ caller's certificate is checked end to end by this server.
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from perseus.errors import PerseusError, RefusedError
+from perseus.errors import InvalidError, PerseusError, RefusedError
 from perseus.identity.files import Identity
 from perseus.rpc import status
 from perseus.rpc.call import Call
@@ -24,6 +25,8 @@ from perseus.rpc.registry import Method, Registry
 CALLS_MAXIMUM = 8192
 
 _Handler = Callable[[Any, Any], Awaitable[Any]]
+# What gRPC hands over to what a handler gets.
+_Accept = Callable[[Any], Any]
 
 
 class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -88,30 +91,35 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[kind.client_streaming, kind.server_streaming]
-        many = self._many(path, method) if kind.server_streaming else self._one(path, method)
+        accept = _accept_stream if kind.client_streaming else _accept
+        many = (
+            self._many(path, method, accept)
+            if kind.server_streaming
+            else self._one(path, method, accept)
+        )
         return make(
             many,
-            request_deserializer=kind.request_class.FromString,
+            request_deserializer=_deserializer(kind.request_class),
             response_serializer=kind.response_class.SerializeToString,
         )
 
-    def _one(self, path: str, method: Method) -> _Handler:
+    def _one(self, path: str, method: Method, accept: _Accept) -> _Handler:
         async def handle(request: Any, context: Any) -> Any:
             try:
                 call = self._admit(path, method, context)
-                return await self._registry.respond(method, request, call)
+                return await self._registry.respond(method, accept(request), call)
             except PerseusError as error:
                 await _abort(context, error)
 
         return handle
 
-    def _many(self, path: str, method: Method) -> _Handler:
+    def _many(self, path: str, method: Method, accept: _Accept) -> _Handler:
         # Written with context.write and not as a generator, so that the handler's
         # generator is closed at once when the call is cancelled.
         async def handle(request: Any, context: Any) -> None:
             try:
                 call = self._admit(path, method, context)
-                stream: Any = self._registry.respond_stream(method, request, call)
+                stream: Any = self._registry.respond_stream(method, accept(request), call)
                 async with aclosing(stream) as responses:
                     async for response in responses:
                         await context.write(response)
@@ -131,6 +139,32 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         remaining_s = context.time_remaining()
         deadline_s = None if remaining_s is None else time.monotonic() + remaining_s
         return self._registry.admit(method, path, caller, metadata, deadline_s)
+
+
+class _Malformed:
+    """Stands for bytes that are no message: what a deserializer raises gRPC would answer
+    in its own words."""
+
+
+def _deserializer(kind: Any) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return _Malformed()
+
+    return read
+
+
+def _accept(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidError("the request is not a message of this RPC (protobuf)")
+    return request
+
+
+async def _accept_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _accept(request)
 
 
 async def _abort(context: Any, error: PerseusError) -> None:
