@@ -162,6 +162,35 @@ def test_a_subclass_handles_what_it_takes_over() -> None:
     assert processes(made)["n1"].said == [("n2", 100)]
 
 
+def test_what_overrides_a_handler_is_the_handler() -> None:
+    class Quiet(Asker):
+        def ping(self, sender: str, message: Ping) -> None:
+            self.reply(Pong(7))
+
+    made = world(Quiet, nodes=2, until_s=1.0)
+    made.run()
+    assert processes(made)["n1"].said == [("n2", 7)]
+
+
+def test_handlers_come_from_all_bases() -> None:
+    class Other(Process):
+        heard = 0
+
+        @on(Pong)
+        def pong(self, sender: str, message: Pong) -> None:
+            self.heard += 1
+
+    class Both(Other, Asker):
+        def start(self) -> None:
+            super().start()
+            self.send(self.id, Pong(1))
+            self.send(self.id, Ping(1))
+
+    made = world(Both, nodes=1, until_s=1.0)
+    assert made.run().errors == {}
+    assert processes(made)["n1"].heard == 2
+
+
 def test_an_exception_is_a_crash() -> None:
     class Clumsy(Process):
         starts: int = durable(0)

@@ -97,6 +97,19 @@ def on(message: type) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
+def _inherited_handlers(kind: type["Process"]) -> dict[type, Handler]:
+    """Those of all bases. A method that overrides a handler is the handler, also without @on."""
+    found: dict[type, Handler] = {}
+    for base in reversed(kind.__mro__[1:]):
+        for value in vars(base).values():
+            found |= dict.fromkeys(getattr(value, "_handles", ()), value)
+    for message, handler in found.items():
+        override = getattr(kind, handler.__name__, handler)
+        if not hasattr(override, "_handles"):
+            found[message] = override
+    return found
+
+
 class Process:
     """A process of a distributed algorithm; see ``perseus.algo``."""
 
@@ -124,7 +137,7 @@ class Process:
             )
         cls._properties = []
         cls._durable = durability.attributes_of(cls)
-        cls._handlers = dict(cls._handlers)
+        cls._handlers = _inherited_handlers(cls)
         taken: dict[type, str] = {}
         for name, value in list(vars(cls).items()):
             for kind in getattr(value, "_handles", ()):
