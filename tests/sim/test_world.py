@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perseus.algo import Process, View, always, durable, eventually, on, sometimes
+from perseus.algo import Group, Layout, Process, View, always, durable, eventually, on, sometimes
 from perseus.errors import InvalidError, NotFoundError
 from perseus.sim import diagram, runner, trace
 from perseus.sim.chance import Chance
@@ -162,11 +162,15 @@ def test_plans_end_in_time_and_are_the_seeds() -> None:
     assert len(worlds) == 20
 
 
-class Stuck(Process):
-    """Never gets there."""
+class Ticking(Process):
+    """Takes steps."""
 
     def start(self) -> None:
         self.after(1.0, self.start)
+
+
+class Stuck(Ticking):
+    """Never gets there."""
 
 
 @eventually(Stuck, within_s=5.0)
@@ -179,6 +183,21 @@ def test_what_never_comes_is_told() -> None:
     assert outcome.violation is not None
     assert str(outcome.violation) == "eventually it gets there: not within 5 s after the faults"
     assert outcome.violation.at_s >= 8.0
+
+
+class Patient(Counter):
+    """What must come eventually of it is looked at by its own view alone."""
+
+
+@eventually(Patient)
+def it_counts(view: View[Patient]) -> bool:
+    return view.changed.total > 0 and view.changed in view.processes
+
+
+def test_what_must_come_is_not_looked_at_with_another_class_in_view() -> None:
+    layout = Layout(others=Group(Ticking, 2), n=Group(Patient, 1))
+    outcome = World(layout, 1, 1, until_s=3.0, faults_plan=()).run()
+    assert outcome.violation is None
 
 
 class Busy(Process):

@@ -126,11 +126,13 @@ class Watch:
 
     def _wait(self, process: Process) -> None:
         for watched in list(self._awaited):
-            watched.view.changed = process
+            if isinstance(process, watched.property.subject):
+                watched.view.changed = process
             watched.view.now_s = self._world.now
             if self._world.now > self._settled_at_s + watched.property.within_s:
                 raise self._never(watched.property)
-            if self._holds(watched):
+            # Before the first step of its class there is nothing to look at.
+            if hasattr(watched.view, "changed") and self._holds(watched):
                 self._awaited.remove(watched)
         self.is_settled = not self._awaited and self._world.settle_s == 0.0
 
@@ -149,6 +151,9 @@ class Watch:
         """The faults are over: what must hold eventually is waited for."""
         self._settled_at_s = self._world.now
         self._awaited = [w for w in self._watched if w.property.kind == "eventually"]
+        for watched in self._awaited:
+            if watched.view.processes:
+                watched.view.changed = watched.view.processes[0]
 
     def end(self) -> None:
         """The time is over; raises Violation for what never came."""
