@@ -57,17 +57,16 @@ def test_a_jobs_limit_holds_up_no_other_job(tmp_path: Path) -> None:
 
 def test_an_output_that_the_task_cut_is_shipped_as_it_is_at_the_end(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
-        gate = bench.files / "gate"
-        os.mkfifo(gate)
-        script = f"head -c 200000 /dev/zero; read x < {gate}; : > /dev/stdout; read x < {gate}; "
+        gates = [bench.files / "cut", bench.files / "end"]
+        cut, end = (f"while ! test -e {gate}; do sleep 0.01; done; " for gate in gates)
+        script = f"head -c 200000 /dev/zero; {cut} : > /dev/stdout; {end}"
         attempt = bench.start("sh", "-c", script + "yes | head -c 100000")
         await bench.until(lambda: bench.movers.ships)
         held = bench.executor.find(attempt)
-        for condition in (lambda: held.stdout.size_bytes == 200_000, lambda: held.stdout.was_cut):
+        conditions = (lambda: held.stdout.size_bytes == 200_000, lambda: held.stdout.was_cut)
+        for gate, condition in zip(gates, conditions, strict=True):
             await bench.until(condition)
-            writer = os.open(gate, os.O_WRONLY)
-            os.write(writer, b"on\n")
-            os.close(writer)
+            gate.touch()
         ended = await bench.ended(attempt)
         assert bench.whole(ended.stdout) == b"y\n" * 50_000
         assert [ship.is_abandoned for ship in bench.movers.ships] == [True, False]
