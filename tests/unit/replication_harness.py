@@ -203,6 +203,9 @@ class Cluster:
             return agent_pb2.ChunkEvent(failure=failure)
         if seal.probe:
             held.fenced = held.fenced or seal.version > held.version
+            event = present(seal.chunk, held)
+            event.present.fenced = seal.version > held.version
+            return event
         elif held.length < seal.length_bytes or held.version > seal.version:
             failure = agent_pb2.ChunkFailure(chunk=seal.chunk, version=seal.version)
             return agent_pb2.ChunkEvent(failure=failure)

@@ -365,3 +365,20 @@ def test_folders_are_listed_in_pages() -> None:
     with pytest.raises(PerseusError) as caught:
         cluster.namespace.listing("/none", "", 0)
     assert caught.value.code == "not_found"
+
+
+def test_time_in_which_the_master_stood_still_is_not_the_writers() -> None:
+    cluster = Cluster(2)
+    lease = cluster.open("/a")
+    cluster.advance(3.0)
+    # The master is stopped, or its machine sleeps: nobody can renew anything.
+    cluster.now_s += 1000.0
+    cluster.do(Tick())
+    assert cluster.do(files.RenewWriteLease(lease.inode, lease.epoch))
+    info = cluster.do(files.Close(lease.inode, lease.epoch, b"kept", 4))
+    assert info.size_bytes == 4
+    # Silence while it is there still ends a lease.
+    gone = cluster.open("/b")
+    cluster.advance(2 * gone.lease_s, step_s=0.5)
+    with pytest.raises(PerseusError):
+        cluster.do(files.RenewWriteLease(gone.inode, gone.epoch))

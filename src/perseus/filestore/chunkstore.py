@@ -253,6 +253,7 @@ class ChunkStore:
         report = self.report(chunk)
         if report is None:
             raise NotFoundError(f"chunk {chunk:016x} is not here")
+        report.fenced = version > report.version
         return report
 
     def delete(self, chunk: int, below_version: int) -> bool:

@@ -41,6 +41,10 @@ from perseus.settings import Settings
 
 LIST_DEFAULT = 1000
 LIST_MAXIMUM = 10_000
+# A pause between two Ticks longer than this share of a write lease, and than this, is the
+# master's own: it stood still, or the machine slept, and nobody could renew anything.
+STALL_SHARE = 0.25
+STALL_LEAST_S = 2.0
 
 
 class Namespace:
@@ -52,6 +56,9 @@ class Namespace:
         self._state = State(chunks, settings.replicas)
         self._writing = Writing(self._state, settings.write_lease_s)
         self._resumed = False
+        # When the last Tick was, and how long a pause between two says that the master stood still.
+        self._ticked_s: float | None = None
+        self._stall_s = max(STALL_LEAST_S, settings.write_lease_s * STALL_SHARE)
         writing = self._writing
         self._handlers: dict[type[Event], Callable[[Instant, Any], object]] = {
             Tick: self._tick,
@@ -86,6 +93,10 @@ class Namespace:
         if not self._resumed:
             self._resumed = True
             self._writing.resume()
+        last, self._ticked_s = self._ticked_s, at.now_s
+        if last is not None and at.now_s - last > self._stall_s:
+            # Renewals that came meanwhile wait behind this Tick.
+            self._state.prolong(at.now_s - last)
         self._writing.tick(at)
         self._state.collect()
 

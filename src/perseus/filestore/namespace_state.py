@@ -149,6 +149,15 @@ class State:
         if known is None:
             self._queue_lease(file, writer)
 
+    def prolong(self, gap_s: float) -> None:
+        """All writers may go on for that much longer: the master could not hear them."""
+        for queued_s, inode_id in self.leases:
+            file = self.tree.inodes.get(inode_id)
+            writer = file.writer if isinstance(file, File) else None
+            if writer is None or writer.lease_ends_s is None or writer.queued_s != queued_s:
+                continue
+            writer.lease_ends_s += gap_s
+
     def _queue_lease(self, file: File, writer: Writer) -> None:
         assert writer.lease_ends_s is not None
         writer.queued_s = writer.lease_ends_s

@@ -245,7 +245,9 @@ class Replication:
             where = f"chunk {chunk.id:016x} on {self._state.name(node_id)}"
             self._damaged(at, chunk, node_id, replica.version, f"{where} is damaged")
         if chunk.is_open:
-            if is_holder:
+            # A replica that is written on may be longer by now than it says: what was
+            # acknowledged meanwhile would be cut off. So only a probe's answer counts.
+            if is_holder and (replica.fenced or replica.sealed or not replica.version):
                 # Without a version its log, and with it its length, cannot be read.
                 known = replica.length_bytes if replica.version else None
                 self._answer(at, chunk, node_id, known)

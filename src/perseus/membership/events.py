@@ -16,12 +16,19 @@ class Replica(NamedTuple):
     sealed: bool
     # Some of it is known to be damaged.
     corrupt: bool = False
+    # Takes no more writes: its length is final.
+    fenced: bool = False
 
     @staticmethod
     def of(report: agent_pb2.ReplicaReport) -> "Replica":
         """The value of a message."""
         return Replica(
-            report.chunk, report.version, report.length_bytes, report.sealed, report.corrupt
+            report.chunk,
+            report.version,
+            report.length_bytes,
+            report.sealed,
+            report.corrupt,
+            report.fenced,
         )
 
 

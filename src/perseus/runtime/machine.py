@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from perseus.errors import PerseusError
 from perseus.runtime.ports import Clock
 
 
@@ -88,6 +89,7 @@ class Composite:
     all other effects delivered after. The reply is the first machine's.
     """
 
+    # Events, the first one included; effects are the machines' to bound.
     FOLLOW_UP_LIMIT = 100_000
 
     def __init__(self, machines: Iterable[Machine]) -> None:
@@ -110,20 +112,35 @@ class Composite:
         """One transaction over all machines."""
         total = Step()
         waiting: deque[Effect | Event] = deque([event])
-        for count in range(self.FOLLOW_UP_LIMIT):
-            if not waiting:
-                return total
+        events = steps = 0
+        while waiting:
             effect = waiting.popleft()
             if not isinstance(effect, Event):
                 total.effects.append(effect)
                 continue
+            events += 1
+            if events > self.FOLLOW_UP_LIMIT:
+                raise RuntimeError(f"more than {self.FOLLOW_UP_LIMIT} follow-ups of one event")
             for machine in self._by_event[type(effect)]:
-                following = machine.step(at, effect)
+                following = _stepped(machine, at, effect, is_first=steps == 0)
+                steps += 1
                 total.writes += following.writes
                 waiting.extend(following.effects)
-                if count == 0 and total.reply is None:
+                if events == 1 and total.reply is None:
                     total.reply = following.reply
-        raise RuntimeError(f"more than {self.FOLLOW_UP_LIMIT} follow-ups of one event")
+        return total
+
+
+def _stepped(machine: Machine, at: Instant, event: Event, is_first: bool) -> Step:
+    """One machine's step. Only the first may refuse: what comes after it has a cause that has
+    changed state already."""
+    try:
+        return machine.step(at, event)
+    except PerseusError as error:
+        if is_first:
+            raise
+        kind = type(machine).__name__
+        raise RuntimeError(f"{kind} refused {type(event).__name__}: {error}") from error
 
 
 class Committer(Protocol):
@@ -168,7 +185,15 @@ class Driver:
         """
         if self._failure is not None:
             raise self._failure
-        step = self.machine.step(self.instant(), event)
+        try:
+            step = self.machine.step(self.instant(), event)
+        except PerseusError:
+            # Refused: nothing has changed.
+            raise
+        except Exception as defect:
+            # Memory may be ahead of the disk, and nothing more may be told from it.
+            self._fail(defect)
+            raise
         completion = asyncio.ensure_future(self._complete(step))
         # The event loop itself holds tasks weakly.
         self._completions.add(completion)

@@ -229,10 +229,14 @@ class Agent(Process):
         if self.connected:
             self.tell((agent_pb2.ChunkEvent(**what),))
 
-    def present(self, chunk: int) -> None:
+    def present(self, chunk: int, fenced: bool = False) -> None:
         held = self.held[chunk]
         report = agent_pb2.ReplicaReport(
-            chunk=chunk, version=held.version, length_bytes=len(held.data), sealed=held.sealed
+            chunk=chunk,
+            version=held.version,
+            length_bytes=len(held.data),
+            sealed=held.sealed,
+            fenced=fenced,
         )
         self.tell_chunk(present=report)
 
@@ -311,6 +315,8 @@ class Agent(Process):
         if seal.probe:
             fenced = held.fenced or seal.version > held.version
             self.held[seal.chunk] = Held(held.version, held.data, held.sealed, fenced)
+            self.present(seal.chunk, seal.version > held.version)
+            return
         elif len(held.data) < seal.length_bytes or held.version > seal.version:
             self.fail(seal.chunk, seal.version)
             return

@@ -218,18 +218,20 @@ class SealReplica(_message.Message):
     def __init__(self, chunk: _Optional[int] = ..., version: _Optional[int] = ..., length_bytes: _Optional[int] = ..., probe: _Optional[bool] = ...) -> None: ...
 
 class ReplicaReport(_message.Message):
-    __slots__ = ("chunk", "version", "length_bytes", "sealed", "corrupt")
+    __slots__ = ("chunk", "version", "length_bytes", "sealed", "corrupt", "fenced")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     SEALED_FIELD_NUMBER: _ClassVar[int]
     CORRUPT_FIELD_NUMBER: _ClassVar[int]
+    FENCED_FIELD_NUMBER: _ClassVar[int]
     chunk: int
     version: int
     length_bytes: int
     sealed: bool
     corrupt: bool
-    def __init__(self, chunk: _Optional[int] = ..., version: _Optional[int] = ..., length_bytes: _Optional[int] = ..., sealed: _Optional[bool] = ..., corrupt: _Optional[bool] = ...) -> None: ...
+    fenced: bool
+    def __init__(self, chunk: _Optional[int] = ..., version: _Optional[int] = ..., length_bytes: _Optional[int] = ..., sealed: _Optional[bool] = ..., corrupt: _Optional[bool] = ..., fenced: _Optional[bool] = ...) -> None: ...
 
 class ChunkEvent(_message.Message):
     __slots__ = ("present", "corrupt", "failure", "deleted")
