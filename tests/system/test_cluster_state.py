@@ -1,13 +1,17 @@
 """The master's state harmed while its daemon is down: it says so, and no node loses anything."""
 
+import contextlib
+import os
 import random
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import FAST_LEASE, Cluster, cluster
+from harness import FAST_LEASE, Cluster, cluster, until
 
 from perseus.cli import devcluster
+from perseus.daemon import lifecycle
 from perseus.errors import CorruptError, NotFoundError
 
 
@@ -48,3 +52,43 @@ def test_a_flipped_bit_in_the_log_does_not_roll_the_master_back(one: Cluster) ->
     log.write_bytes(sound)
     devcluster.restart(one.folder, "node-1")
     assert len(one.perseus("--json", "fs", "ls", "/").ok().json()) == 4
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Cluster]:
+    """One node on a disk of 64 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        with cluster(disk, nodes=1, settings={**FAST_LEASE, "disk_reserve_bytes": "1M"}) as made:
+            yield made
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_master_whose_disk_is_full_refuses_and_goes_on_with_room(small: Cluster) -> None:
+    pid = lifecycle.running_pid(small.folder / "node-1")
+    kept = ["/0"]
+    small.perseus("fs", "put", "-", "/0", stdin=b"some words").ok()
+    filler = small.folder / "filler"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    # What is under way when the room ends still goes in; then nothing new is begun.
+    while (put := small.perseus("fs", "put", "-", f"/{len(kept)}", stdin=b"some words")).code == 0:
+        kept.append(f"/{len(kept)}")
+        assert len(kept) < 50
+    assert "the master's disk is full" in put.stderr and "free at least 32 MiB" in put.stderr
+    assert "the master's disk is full" in small.perseus("doctor").text
+    for path in kept:
+        assert small.perseus("fs", "cat", path).ok().stdout == b"some words"
+    small.perseus("fs", "rm", kept.pop()).ok()
+    filler.unlink()
+    until(lambda: small.perseus("fs", "put", "-", "/after", stdin=b"x").code == 0, "room again")
+    assert len(small.perseus("--json", "fs", "ls", "/").ok().json()) == len(kept) + 1
+    assert lifecycle.running_pid(small.folder / "node-1") == pid

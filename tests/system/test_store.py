@@ -21,6 +21,7 @@ from perseus.errors import (
 )
 from perseus.runtime.machine import Write
 from perseus.store import conformance, schema, sqlite
+from perseus.store.ballast import BALLAST_BYTES
 from perseus.store.conformance import Subject
 from perseus.store.interface import Store
 from perseus.store.sqlite import SqliteStore
@@ -147,56 +148,108 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_full_disk_is_final_and_clear(tmp_path: Path) -> None:
+def _limit_pages(store: SqliteStore, more: int) -> None:
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages + more}")
+
+
+def test_a_commit_without_room_waits_for_it_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "ROOM_PAUSE_S", 0.02)
+    store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
+    ballast = tmp_path / "state.db.ballast"
+    assert store.shortage() is None and ballast.stat().st_blocks * 512 >= BALLAST_BYTES
+    _limit_pages(store, 4)
+
+    async def act() -> None:
+        big = asyncio.ensure_future(store.commit([Write(b"k", b"1"), Write(b"b", bytes(1 << 20))]))
+        small = asyncio.ensure_future(store.commit([Write(b"k", b"2")]))
+        async with asyncio.timeout(60):
+            while store.shortage() is None or ballast.exists():
+                await asyncio.sleep(0.01)
+            assert "takes on nothing new" in str(store.shortage())
+            assert not big.done() and not small.done()
+            _limit_pages(store, 1000)
+            await asyncio.gather(big, small)
+            while store.shortage() is not None:
+                await asyncio.sleep(0.01)
+        assert ballast.exists()
+
+    asyncio.run(act())
+    assert store.items(b"k") == [(b"k", b"2")]
+    store.close()
+
+
+def test_a_store_that_waits_for_room_can_be_closed(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.db", "cluster", create=True)
     _commit(store, Write(b"before", b"v"))
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+    _limit_pages(store, 4)
 
     async def act() -> tuple[BaseException | None, ...]:
-        big = store.commit([Write(b"half", b""), Write(b"big", bytes(1 << 20))])
-        small = store.commit([Write(b"small", b"")])
-        return await asyncio.gather(big, small, return_exceptions=True)
+        big = asyncio.ensure_future(
+            store.commit([Write(b"half", b""), Write(b"b", bytes(1 << 20))])
+        )
+        await asyncio.sleep(0)
+        await asyncio.to_thread(store.close)
+        return await asyncio.gather(big, return_exceptions=True)
 
-    outcome = asyncio.run(act())
-    assert all(isinstance(error, FullError) for error in outcome), outcome
-    with pytest.raises(FullError, match="no room"):
-        _commit(store, Write(b"after", b""))
-    with pytest.raises(FullError):
-        _commit(store)
-    store.close()
-    again = SqliteStore(tmp_path / "state.db", "cluster", create=True)
+    (outcome,) = asyncio.run(act())
+    assert isinstance(outcome, FullError), outcome
+    again = SqliteStore(tmp_path / "state.db", "cluster")
     assert again.items() == [(b"before", b"v")]
     again.close()
 
 
 FULL_CHILD = """
-import asyncio, pathlib, subprocess, sys
-from perseus.errors import FullError
+import asyncio, contextlib, pathlib, subprocess, sys
 from perseus.runtime.machine import Write
-from perseus.store.sqlite import SqliteStore
+from perseus.store import sqlite
 
+sqlite.ROOM_PAUSE_S = 0.05
 folder = pathlib.Path(sys.argv[1])
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=True)
 print("mounted", flush=True)
-ballast = folder / "ballast"
-ballast.write_bytes(bytes(256 << 10))
+filler = folder / "filler"
 
-async def fill():
-    store = SqliteStore(folder / "state.db", "cluster", create=True)
+def fill():
+    with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+async def story():
+    store = sqlite.SqliteStore(folder / "state.db", "cluster", create=True)
     count = 0
-    try:
-        while True:
-            await store.commit([Write(b"%06d" % count, bytes(4000))])
-            count += 1
-    except FullError:
-        store.close()
-        return count
 
-count = asyncio.run(fill())
-ballast.unlink()
-store = SqliteStore(folder / "state.db", "cluster", create=True)
-assert count > 50 and len(store.items()) == count, (count, len(store.items()))
+    async def commit():
+        nonlocal count
+        await store.commit([Write(b"%06d" % count, bytes(40_000))])
+        count += 1
+
+    await commit()
+    assert store.shortage() is None
+    fill()
+    while store.shortage() is None:
+        await commit()
+    for _ in range(50):
+        await commit()          # In the room of the ballast.
+    fill()                      # Somebody else takes the rest of it.
+    waiting = asyncio.ensure_future(commit())
+    await asyncio.wait([waiting], timeout=0.3)
+    assert not waiting.done() and count > 50
+    filler.unlink()
+    await waiting
+    while store.shortage() is not None:
+        await asyncio.sleep(0.01)
+    await commit()
+    store.close()
+    return count
+
+count = asyncio.run(asyncio.wait_for(story(), 50))
+# One that starts on a full disk has the ballast to start in.
+fill()
+store = sqlite.SqliteStore(folder / "state.db", "cluster")
+assert len(store.items()) == count, (count, len(store.items()))
 store.close()
 print("kept", flush=True)
 """

@@ -109,6 +109,9 @@ class Stage:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def shortage(self) -> None:
+        """There is always room."""
+
     async def commit(self, writes: Sequence[Write]) -> None:
         await self.gate.wait()
         await asyncio.sleep(0)

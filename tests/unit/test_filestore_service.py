@@ -49,6 +49,9 @@ class Master:
             KEY,
         )
 
+    def shortage(self) -> None:
+        """There is always room."""
+
     async def commit(self, writes: Sequence[Write]) -> None:
         """Durable after a turn of the loop."""
         await asyncio.sleep(0)

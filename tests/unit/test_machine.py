@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from perseus.errors import InvalidError
+from perseus.errors import FullError, InvalidError
 from perseus.runtime.machine import Composite, Driver, Effect, Event, Instant, Step, Write
 from perseus.runtime.real import RealClock
 
@@ -57,6 +57,9 @@ class Store:
 
     def commit(self, writes: Sequence[Write]) -> Awaitable[None]:
         return asyncio.sleep(0)
+
+    def shortage(self) -> FullError | None:
+        return None
 
 
 def do(*events: Event) -> tuple[list[BaseException], list[BaseException]]:

@@ -610,4 +610,4 @@ def test_what_a_hello_says_of_an_open_replica_is_not_its_end() -> None:
             other.up = True
         assert cluster.write(allocation, 50)
     cluster.advance(20)
-    assert cluster.namespace.inode_at("/log").size_bytes == 200
+    assert cluster.namespace.info(cluster.namespace.inode_at("/log")).size_bytes == 200

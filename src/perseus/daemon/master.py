@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,7 @@ class Master:
         self._cluster.node_details.append(self._describe_node)
         self._cluster.removal_guards.append(self._guard_removal)
         self._cluster.finding_providers.append(self._files.findings)
+        self._cluster.finding_providers.append(self._shortage)
         self._agents = AgentsService(
             self._driver,
             self.membership,
@@ -161,6 +162,17 @@ class Master:
         """Fills in what jobs and the filestore know of a node."""
         node.tasks = self._jobs.attempts_leased(node.node_id)
         node.chunks, node.chunk_bytes = self.replication.held_by(node.node_id)
+
+    def _shortage(self) -> Iterator[cluster_pb2.Finding]:
+        """That the disk of the cluster's state is full."""
+        shortage = self._store.shortage() if self._store is not None else None
+        if shortage is not None:
+            yield cluster_pb2.Finding(
+                severity="error",
+                subject=self._config.node_name,
+                message=shortage.message,
+                command=shortage.hint,
+            )
 
     def _guard_removal(self, node_id: str) -> str:
         """Why the node should not leave: chunks that it alone holds."""

@@ -18,6 +18,10 @@ class MakeDirectory(Event):
     parents: bool
     owner: str
 
+    @property
+    def needs_room(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Rename(Event):
@@ -26,6 +30,10 @@ class Rename(Event):
     source: str
     target: str
     replace: bool
+
+    @property
+    def needs_room(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,11 @@ class Create(Event):
     attempt: str = ""
     stderr: bool = False
 
+    @property
+    def needs_room(self) -> bool:
+        # The output of an attempt belongs to work that was begun.
+        return not self.attempt
+
 
 @dataclass(frozen=True, slots=True)
 class Append(Event):
@@ -60,6 +73,10 @@ class Append(Event):
     owner: str
     create: bool = False
     parents: bool = False
+
+    @property
+    def needs_room(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

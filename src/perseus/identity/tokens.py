@@ -99,6 +99,10 @@ class CreateToken(Event):
     role: int
     ttl_s: float
 
+    @property
+    def needs_room(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class RedeemToken(Event):
@@ -113,6 +117,10 @@ class RedeemToken(Event):
     used_by: str
     then: Event | None = None
     roles: tuple[int, ...] = ()
+
+    @property
+    def needs_room(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

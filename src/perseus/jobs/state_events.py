@@ -27,6 +27,10 @@ class Submit(Event):
     name: str = ""
     request_id: str = ""
 
+    @property
+    def needs_room(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptsReported(Event):
@@ -60,6 +64,10 @@ class Retry(Event):
 
     job_id: str
     user: str = ""
+
+    @property
+    def needs_room(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, slots=True)

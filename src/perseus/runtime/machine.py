@@ -36,6 +36,15 @@ class Instant:
 class Event:
     """Something that happened. Subclasses are frozen dataclasses."""
 
+    @property
+    def needs_room(self) -> bool:
+        """Whether it is refused while the disk is full.
+
+        So it is for what somebody asks for anew. What happened anyway, ends what was
+        begun or makes room goes on.
+        """
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Tick(Event):
@@ -149,12 +158,16 @@ class Committer(Protocol):
     def commit(self, writes: Sequence[Write]) -> Awaitable[None]:
         """Durable when it returns, after every commit before it. No writes: a barrier."""
 
+    def shortage(self) -> PerseusError | None:
+        """Why what needs room is to be refused just now; None while there is room."""
+
 
 class Driver:
     """Steps a machine, persists, then delivers: rule 2, persist before sending.
 
     Steps are atomic (no await inside) and commit in their order. A failed
     commit is final: ``on_failure`` is told, and every later call raises it.
+    While the committer is short of room, events that need some are refused.
     """
 
     def __init__(
@@ -185,6 +198,9 @@ class Driver:
         """
         if self._failure is not None:
             raise self._failure
+        # Before the step: after it, memory has what the disk has not.
+        if event.needs_room and (shortage := self._committer.shortage()) is not None:
+            raise shortage
         try:
             step = self.machine.step(self.instant(), event)
         except PerseusError:

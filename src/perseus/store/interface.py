@@ -6,8 +6,11 @@ A store is an ordered map from bytes to bytes. It promises:
 - A commit is all or nothing, also when the process is killed or the power fails.
 - Commits take effect in the order in which they were called.
 - A commit that was called happens even when its caller is cancelled.
-- A failed commit is final: it and every later one raise the same error, for the
-  state machine in memory has moved on and only a restart can reconcile the two.
+- A commit that finds no room on the disk waits for it, and all later ones behind it:
+  the state machine in memory has moved on, so it can be neither refused nor left out.
+  ``shortage`` says that it is so, to those who may still refuse.
+- A commit that fails otherwise is final: it and every later one raise the same error,
+  for only a restart can bring memory and disk together.
 
 ``store.conformance`` checks all of it against any implementation.
 """
@@ -16,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from perseus.errors import FullError
 from perseus.runtime.machine import Write
 
 
@@ -33,9 +37,13 @@ class Store(Protocol):
         """Durable when it returns, after every commit called before; see the module.
 
         The write of a key that comes later in ``writes`` wins. No writes: a barrier,
-        which costs next to nothing when nothing is under way. Raises FullError when
-        the disk is full, CorruptError when the file is damaged, UnavailableError else.
+        which costs next to nothing when nothing is under way. Raises CorruptError when
+        the file is damaged, FullError when it is closed while it waits for room,
+        UnavailableError else.
         """
+
+    def shortage(self) -> FullError | None:
+        """Why nothing that takes room should be begun just now; None while there is room."""
 
     def backup(self, path: Path) -> None:
         """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""

@@ -5,15 +5,20 @@ grows with the number of callers while a lone commit costs one fsync. A batch is
 folded into few statements of many rows: sqlite3 releases the interpreter's lock
 around each statement, and with a busy event loop every one of them may wait to
 get it back.
+
+A batch that finds no room on the disk is tried again, in its place, until there
+is: first in the room of the ballast, then whenever somebody made some.
 """
 
 import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ from perseus.errors import (
 )
 from perseus.runtime.machine import Write
 from perseus.store import schema, wal
+from perseus.store.ballast import FREE_BYTES, Ballast
 
 # Writes that wait for the writer thread; above it `commit` blocks its whole event
 # loop, for a step that was taken in memory can be neither refused nor reordered.
@@ -40,6 +46,8 @@ BATCH_MAXIMUM_WRITES = 20_000
 _ROWS = (256, 32, 8, 4, 2, 1)
 _BUSY_TIMEOUT_S = 5.0
 _WAL_LIMIT_BYTES = 64 << 20
+# Between two looks whether a full disk has room again.
+ROOM_PAUSE_S = 1.0
 
 _PUT = {
     rows: "INSERT INTO pairs VALUES "
@@ -48,6 +56,8 @@ _PUT = {
     for rows in _ROWS
 }
 _DELETE = {rows: f"DELETE FROM pairs WHERE key IN ({', '.join(['?'] * rows)})" for rows in _ROWS}
+
+_log = logging.getLogger("perseus.store")
 
 
 @dataclass(slots=True)
@@ -76,11 +86,15 @@ class SqliteStore:
         """
         self._path = path
         self._lock_descriptor = _lock(path)
+        self._ballast = Ballast(path.with_name(f"{path.name}.ballast"))
         try:
-            self._connection, self._schema_version = _open(path, cluster_id, create, migrations)
+            self._connection, self._schema_version = self._open(cluster_id, create, migrations)
         except BaseException:
             os.close(self._lock_descriptor)
             raise
+        # From a commit without room until the ballast is kept again.
+        self._is_short = not self._ballast.keep()
+        self._look_again_at_s = 0.0
         self._queue: deque[_Request] = deque()
         self._queued_writes = 0
         # Commits whose callers have not been woken yet; see `commit`.
@@ -92,6 +106,16 @@ class SqliteStore:
         self._drained = threading.Condition(mutex)
         self._thread = threading.Thread(target=self._write, name="perseus-store", daemon=True)
         self._thread.start()
+
+    def _open(
+        self, cluster_id: str, create: bool, migrations: Sequence[schema.Migration]
+    ) -> tuple[sqlite3.Connection, int]:
+        try:
+            return _open(self._path, cluster_id, create, migrations)
+        except FullError:
+            if not self._ballast.give_up():
+                raise
+        return _open(self._path, cluster_id, create, migrations)
 
     @property
     def schema_version(self) -> int:
@@ -123,6 +147,17 @@ class SqliteStore:
         finally:
             self._unanswered -= 1
 
+    def shortage(self) -> FullError | None:
+        """Why nothing new should be begun just now; see ``interface``."""
+        if not self._is_short:
+            return None
+        folder = self._path.parent
+        return FullError(
+            f"the master's disk is full: it takes on nothing new until there is room in {folder}",
+            hint=f"free at least {FREE_BYTES >> 20} MiB on the disk of {folder}; "
+            "the master goes on by itself",
+        )
+
     def backup(self, path: Path) -> None:
         """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""
         temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
@@ -152,7 +187,9 @@ class SqliteStore:
         self._thread.join()
         if self._failure is None:
             self._failure = UnavailableError(f"{self._path} is closed")
-            schema.mark_closed(self._connection, True)
+            # Without room for that, the next start looks the file over.
+            with contextlib.suppress(sqlite3.Error):
+                schema.mark_closed(self._connection, True)
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         os.close(self._lock_descriptor)
@@ -167,11 +204,15 @@ class SqliteStore:
             self._queued_writes += len(request.writes)
             self._filled.notify()
 
-    def _take(self) -> list[_Request]:
-        """The next batch, in order; empty when the store is closing and all is done."""
+    def _take(self) -> list[_Request] | None:
+        """The next batch, in order. None when the store is closing and all is done; empty
+        when it is time to look for room."""
         with self._filled:
             while not self._queue and not self._closing:
-                self._filled.wait()
+                if not self._filled.wait(ROOM_PAUSE_S if self._is_short else None):
+                    return []
+            if not self._queue:
+                return None
             batch: list[_Request] = []
             size = 0
             while self._queue and (not batch or size < BATCH_MAXIMUM_WRITES):
@@ -184,16 +225,47 @@ class SqliteStore:
 
     def _write(self) -> None:
         """The writer thread."""
-        while batch := self._take():
-            if self._failure is None:
-                try:
-                    with _translated(self._path):
-                        _transact(self._connection, batch)
-                except PerseusError as failure:
-                    self._failure = failure
-                except Exception as failure:
-                    self._failure = InternalError(f"{self._path}: a commit failed: {failure!r}")
-            _answer(batch, self._failure)
+        while (batch := self._take()) is not None:
+            if batch:
+                if self._failure is None:
+                    self._failure = self._carry(batch)
+                _answer(batch, self._failure)
+            if self._is_short:
+                self._look_for_room()
+
+    def _carry(self, batch: Sequence[_Request]) -> PerseusError | None:
+        """Commits the batch, as soon as there is room for it; else what went wrong."""
+        while True:
+            try:
+                with _translated(self._path):
+                    _transact(self._connection, batch)
+                return None
+            except FullError as failure:
+                if not self._make_room():
+                    return failure
+            except PerseusError as failure:
+                return failure
+            except Exception as failure:
+                return InternalError(f"{self._path}: a commit failed: {failure!r}")
+
+    def _make_room(self) -> bool:
+        """Gives the ballast up, else waits a while; False when the store is closing."""
+        if not self._is_short:
+            _log.error("no room for %s: nothing new is taken on", self._path)
+        self._is_short = True
+        if self._ballast.give_up():
+            return True
+        with self._filled:
+            return not self._filled.wait_for(lambda: self._closing, ROOM_PAUSE_S)
+
+    def _look_for_room(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._look_again_at_s:
+            return
+        self._look_again_at_s = now_s + ROOM_PAUSE_S
+        if self._ballast.keep():
+            self._is_short = False
+            _log.warning("there is room for %s again", self._path)
 
 
 def _transact(connection: sqlite3.Connection, batch: Sequence[_Request]) -> None:
@@ -365,8 +437,10 @@ def _translated(path: Path) -> Iterator[None]:
 
 def _translate(path: Path, error: sqlite3.Error) -> PerseusError:
     # The low byte is the primary code; the others refine it. No code: misuse of the module.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    exact = getattr(error, "sqlite_errorcode", 0)
+    code = exact & 0xFF
+    # The second: the log's index, which is a file too, could not grow.
+    if code == sqlite3.SQLITE_FULL or exact == sqlite3.SQLITE_IOERR_SHMSIZE:
         return _full(path, error)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(path, error)
