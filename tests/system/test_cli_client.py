@@ -4,14 +4,17 @@ import asyncio
 import io
 import os
 import statistics
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from harness import Cluster, cluster, until
 
 import perseus
-from perseus.errors import AlreadyExistsError, DeadlineError, NotFoundError
+from perseus.errors import AlreadyExistsError, DeadlineError, NotFoundError, UnavailableError
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,102 @@ def test_asyncio(lab: Cluster) -> None:
             return lines, sum(codes), content
 
     assert asyncio.run(session()) == ([b"1\n", b"2\n", b"3\n"], 0, b"abc")
+
+
+WAITS: list[Callable[[perseus.Task], object]] = [
+    lambda task: task.wait(),
+    lambda task: task.wait(timeout_s=100),
+    lambda task: task.stdout.read(),
+    lambda task: list(task.job.follow()),
+]
+
+
+def _waiting(call: Callable[[], object]) -> tuple[threading.Thread, list[object]]:
+    """``call`` under way in a thread, and what came of it."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, outcome
+
+
+def _until_it_waits(thread: threading.Thread) -> None:
+    def waits() -> bool:
+        frame = sys._current_frames().get(thread.ident or 0)
+        return frame is not None and frame.f_code.co_name == "_receive"
+
+    until(waits, "the thread waits for the daemon")
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_cluster_is_closed_while_a_thread_waits(
+    lab: Cluster, client: perseus.Cluster, wait: Callable[[perseus.Task], object]
+) -> None:
+    other = perseus.connect(lab.context)
+    task = other.run(["sleep", "600"])
+    thread, outcome = _waiting(lambda: wait(task))
+    _until_it_waits(thread)
+    other.close()
+    thread.join(30)
+    assert [type(one) for one in outcome] == [UnavailableError]
+    assert client.job(task.job_id).wait(60).state == "cancelled"
+    with pytest.raises(UnavailableError, match="closed"):
+        other.info()
+
+
+@pytest.mark.parametrize("wait", WAITS[::2])
+def test_a_task_is_closed_while_a_thread_waits(
+    client: perseus.Cluster, wait: Callable[[perseus.Task], object]
+) -> None:
+    task = client.run(["sleep", "600"])
+    thread, outcome = _waiting(lambda: wait(task))
+    _until_it_waits(thread)
+    task.close()
+    thread.join(60)
+    assert outcome in ([b""], [128 + 15])
+    assert client.job(task.job_id).state == "cancelled"
+
+
+def test_asyncio_is_left_while_calls_wait(lab: Cluster, client: perseus.Cluster) -> None:
+    async def session() -> str:
+        async with await perseus.connect_async(str(lab.context)) as other:
+            task = await other.run(["sleep", "600"])
+            waits: list[asyncio.Task[Any]] = []
+            waits += [asyncio.create_task(task.wait()) for _ in range(80)]
+            waits.append(asyncio.create_task(task.stdout.read()))
+            waits.append(asyncio.create_task(other.run(["sleep", "600"])))
+            await asyncio.sleep(0)
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return task.job_id
+
+    job_id = asyncio.run(session())
+    assert client.job(job_id).wait(60).state == "cancelled"
+
+
+def test_a_group_of_asyncio_tasks_fails_as_it_would(lab: Cluster) -> None:
+    async def session() -> None:
+        async with await perseus.connect_async(str(lab.context)) as other:
+            task = await other.run(["sh", "-c", "echo; exec sleep 600"])
+            async with asyncio.TaskGroup() as group:
+                group.create_task(task.wait())
+                group.create_task(_fail(task))
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(session())
+    assert caught.group_contains(ZeroDivisionError)
+
+
+async def _fail(task: perseus.aio.AsyncTask) -> None:
+    await anext(task.stdout.lines())
+    raise ZeroDivisionError
 
 
 def test_latency_of_submit_to_result(client: perseus.Cluster) -> None:

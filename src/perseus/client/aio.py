@@ -87,8 +87,9 @@ class AsyncCluster:
         await self.close()
 
     async def close(self) -> None:
-        """Lets all connections go."""
-        await self._pool.call(self._cluster.close)
+        """As ``Cluster.close``: whatever still waits ends with UnavailableError."""
+        # Not on the pool: calls that wait may have all its threads.
+        await asyncio.to_thread(self._cluster.close)
         self._pool.close()
 
     async def run(self, argv: Sequence[str], **options: Any) -> "AsyncTask":

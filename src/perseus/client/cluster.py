@@ -14,6 +14,7 @@ connections are kept alive and reused. Control needs the standard library
 alone: JSON over HTTP, on the daemon's Unix socket where there is one.
 """
 
+import contextlib
 import io
 import os
 import threading
@@ -92,13 +93,16 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """Lets all connections go. Detached tasks run on, others are cancelled."""
+        """Lets all connections go. Detached tasks run on, others are cancelled; a call that
+        waits in another thread ends with UnavailableError."""
+        # First, so that no call that is woken below begins another.
+        self.transport.close()
         with self._lock:
             live, self._live = self._live, {}
-        for output in live.values():
-            output.close()
-        self.fs.close()
-        self.transport.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.fs.close)
+            for output in live.values():
+                stack.callback(output.close)
 
     # Work.
 
@@ -165,7 +169,8 @@ class Cluster:
         stream = self.transport.stream("Jobs/Run", {"submit": request, "detach": detach})
         output = Feed(stream, self._when_over(feed))
         # Kept here, for a Task that nobody holds any more must not be cancelled by that.
-        self._live[id(output)] = output
+        with self._lock:
+            self._live[id(output)] = output
         try:
             while not output.job_id and output.pump():
                 pass

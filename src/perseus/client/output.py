@@ -110,17 +110,19 @@ class Feed:
             buffer.clear()
 
     def close(self) -> None:
-        """Gives the stream up; what is not buffered will be read from the cluster."""
+        """Gives the stream up, also while another thread waits on it; what is not buffered
+        will be read from the cluster."""
         if self._events is not None:
             self._over()
         self.tell(False)
 
     def _over(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
-        if self._events is not None and self.ending is None:
+        stream, self.stream = self.stream, None
+        events, self._events = self._events, None
+        if events is not None and self.ending is None:
             self.whole = {"stdout": False, "stderr": False}
-        self.stream = self._events = None
+        if stream is not None:
+            stream.close()
 
     def _take(self, event: FollowEvent) -> None:
         self.job_id = self.job_id or event.job_id

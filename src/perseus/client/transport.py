@@ -2,14 +2,15 @@
 
 The daemon's Unix socket is used where the context names one that is there, the
 master's TLS address otherwise. Safe for threads: each call under way has a
-connection of its own; at most IDLE_MAXIMUM wait for the next. Standard library
-alone; ``ssl`` only for TLS.
+connection of its own; at most IDLE_MAXIMUM wait for the next. ``close`` may come
+from any thread, and wakes those that wait for an answer. Standard library alone;
+``ssl`` only for TLS.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from perseus.client.context import Context
@@ -28,23 +29,24 @@ class Transport:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._idle: list[Connection] = []
+        # Connections with a call that waits for answers alone.
+        self._waiting: set[Connection] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._tls: Any = None
 
     def call(self, method: str, request: Message, timeout_s: float | None = None) -> Message:
         """A unary call of "Service/Method"; raises PerseusError."""
-        with self._connection() as connection:
+        with self._awaited() as connection:
             return connection.call(_dotted(method), request, timeout_s)
 
     def stream(self, method: str, request: Message, raw: bool = False) -> "Stream":
         """A call with many answers, made when the first is asked for. With ``raw`` long byte
         strings may come as bytes instead of base64."""
-        return Stream(self._streamed(method, request, raw))
-
-    def _streamed(self, method: str, request: Message, raw: bool) -> Generator[Message, None, None]:
-        with self._connection() as connection:
-            yield from connection.stream(_dotted(method), request, raw=raw)
+        return Stream(
+            self._awaited,
+            lambda connection: connection.stream(_dotted(method), request, raw=raw),
+        )
 
     def upload(self, method: str, requests: Iterable[Message]) -> Message:
         """A call with many requests and one answer. When ``requests`` raises, the
@@ -53,16 +55,39 @@ class Transport:
             return connection.upload(_dotted(method), requests)
 
     def close(self) -> None:
-        """Closes idle connections; those in use end with their calls."""
+        """Takes no more calls, and ends those that wait for an answer with UnavailableError.
+        An upload goes on to its end: a detached task may be reading it."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            waiting = list(self._waiting)
         for connection in idle:
             connection.close()
+        for connection in waiting:
+            connection.abort()
+
+    @contextlib.contextmanager
+    def _awaited(self) -> Generator[Connection, None, None]:
+        """A connection whose call ends when this is closed."""
+        with self._connection() as connection:
+            with self._lock:
+                self._waiting.add(connection)
+            try:
+                # Closed since: ``close`` has not seen it.
+                self._check_open()
+                yield connection
+            finally:
+                with self._lock:
+                    self._waiting.discard(connection)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UnavailableError("this Cluster was closed", hint="perseus.connect()")
 
     @contextlib.contextmanager
     def _connection(self) -> Generator[Connection, None, None]:
         """A connection for one call, kept for the next when the call left it whole."""
+        self._check_open()
         with self._lock:
             connection = self._idle.pop() if self._idle else None
         if connection is None:
@@ -79,7 +104,8 @@ class Transport:
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
-            if not self._closed and len(self._idle) < IDLE_MAXIMUM:
+            has_room = not self._closed and len(self._idle) < IDLE_MAXIMUM
+            if has_room and not connection.is_aborted:
                 self._idle.append(connection)
                 return
         connection.close()
@@ -123,17 +149,50 @@ class Transport:
 
 
 class Stream:
-    """Answers of one call as they come; iterate once, ``close`` to leave early."""
+    """Answers of one call as they come; iterate once, ``close`` to leave early, also from
+    another thread than the one that waits for the next answer."""
 
-    def __init__(self, answers: Generator[Message, None, None]) -> None:
-        self._answers = answers
+    def __init__(
+        self,
+        connect: Callable[[], contextlib.AbstractContextManager[Connection]],
+        begin: Callable[[Connection], Iterator[Message]],
+    ) -> None:
+        self._connect = connect
+        self._begin = begin
+        self._connection: Connection | None = None
+        self._closed = False
+        # Held while an answer is waited for: a generator cannot be closed then.
+        self._reading = threading.Lock()
+        self._answers = self._read()
 
     def __iter__(self) -> Iterator[Message]:
-        return self._answers
+        return self
+
+    def __next__(self) -> Message:
+        with self._reading:
+            return next(self._answers)
 
     def close(self) -> None:
-        """Ends the call, and the connection with it when it is not over."""
-        self._answers.close()
+        """Ends the call, and the connection with it when it is not over. Who waits for an
+        answer gets UnavailableError."""
+        self._closed = True
+        if self._reading.acquire(blocking=False):
+            try:
+                self._answers.close()
+            finally:
+                self._reading.release()
+        elif (connection := self._connection) is not None:
+            connection.abort()
+
+    def _read(self) -> Generator[Message, None, None]:
+        with self._connect() as connection:
+            self._connection = connection
+            try:
+                if self._closed:
+                    raise UnavailableError("the call was given up before it was made")
+                yield from self._begin(connection)
+            finally:
+                self._connection = None
 
 
 def _ssl_context(context: Context) -> Any:

@@ -21,6 +21,7 @@ command line's fast path stands on it.
 from __future__ import annotations
 
 import _socket
+import _thread
 from abc import ABC, abstractmethod
 
 from perseus.errors import (
@@ -60,6 +61,9 @@ class Connection(ABC):
         self._socket: Any = None
         self._buffer = bytearray()
         self._busy: JsonCall | None = None
+        self._lock = _thread.allocate_lock()
+        # Whether another thread gave this connection up; it is then of no more use.
+        self.is_aborted = False
 
     def __enter__(self) -> Self:
         return self
@@ -113,10 +117,24 @@ class Connection(ABC):
         busy, self._busy = self._busy, None
         if busy is not None:
             busy.ended = True
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        with self._lock:
+            closing, self._socket = self._socket, None
+            if closing is not None:
+                closing.close()
         self._buffer.clear()
+
+    def abort(self) -> None:
+        """Ends the connection from any thread: one that waits on it gets UnavailableError."""
+        self.is_aborted = True
+        # Closing would not wake who waits. The lock keeps the descriptor from being
+        # closed and given to somebody else meanwhile; ``shutdown`` of a TLS socket
+        # would take its state from under the reader.
+        with self._lock:
+            if self._socket is not None:
+                try:
+                    _socket.socket.shutdown(self._socket, _socket.SHUT_RDWR)
+                except OSError:
+                    return  # The peer was faster.
 
     def fileno(self) -> int:
         """For ``select``; answers that were received already do not show there."""
@@ -160,6 +178,9 @@ class Connection(ABC):
             self.close()
         if self._socket is None:
             self._socket = self._open()
+        if self.is_aborted:
+            self.close()
+            raise self._given_up()
         self._socket.settimeout(None)
 
     def _is_alive(self) -> bool:
@@ -194,11 +215,17 @@ class Connection(ABC):
             ) from None
         except OSError as error:
             self.close()
-            raise self._broken(error) from error
+            raise self._given_up() if self.is_aborted else self._broken(error) from error
         if not data:
             self.close()
-            raise self._broken(None)
+            raise self._given_up() if self.is_aborted else self._broken(None)
         self._buffer += data
+
+    def _given_up(self) -> PerseusError:
+        return UnavailableError(
+            f"the call to {self._where} was given up: its connection was closed here",
+            maybe_done=True,
+        )
 
     def _broken(self, error: OSError | None) -> PerseusError:
         reason = f": {error}" if error is not None else ""
