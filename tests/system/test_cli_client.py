@@ -232,6 +232,26 @@ async def _fail(task: perseus.aio.AsyncTask) -> None:
     raise ZeroDivisionError
 
 
+def test_asyncio_has_what_the_blocking_side_has(lab: Cluster) -> None:
+    async def session() -> None:
+        async with await perseus.connect_async(str(lab.context)) as other:
+            async with await other.open("/aio-file", "w") as file:
+                await file.write(b"one\ntwo\n")
+            assert [line async for line in await other.open("/aio-file")] == [b"one\n", b"two\n"]
+            assert "aio-file" in [info.name async for info in other.fs.iterate("/")]
+            async with await other.run(["cat"], stdin=await other.open("/aio-file")) as task:
+                assert await task.wait() == 0
+            ending = await task.ending
+            assert (await task.exit_code, ending and ending.kind) == (0, "exited")
+            assert task.messages == []
+            copy = await other.run(["cat", "in"], files={"in": task.stdout})
+            assert await copy.stdout.text() == "one\ntwo\n"
+            assert [one.index async for one in copy.job.tasks()] == [0]
+            assert (await copy.job.state, await copy.job.exit_code) == ("finished", 0)
+
+    asyncio.run(session())
+
+
 def test_latency_of_submit_to_result(client: perseus.Cluster) -> None:
     times = []
     for _ in range(40):

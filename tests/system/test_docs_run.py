@@ -41,7 +41,7 @@ def test_the_python_page(one: Cluster, tmp_path: Path, monkeypatch: pytest.Monke
                 asyncio.run(FunctionType(code, names)())
             else:
                 exec(code, names)
-    assert len(others) == 4
+    assert len(others) == 5
     assert one.perseus("fs", "cat", "/logs/app").ok().text == "line\n"
 
 

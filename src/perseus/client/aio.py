@@ -1,23 +1,36 @@
 """The same API for asyncio: ``await perseus.connect_async()`` or ``perseus.aio.connect()``.
 
 Names and arguments are those of ``perseus.client.cluster``; what waits is
-awaited, what iterates is iterated with ``async for``. The calls run on a pool of
-THREADS_MAXIMUM threads of the cluster's own, so at most that many wait at once.
+awaited, also a property that asks the cluster (``await task.exit_code``), and what
+iterates is iterated with ``async for``. The calls run on a pool of THREADS_MAXIMUM
+threads of the cluster's own, so at most that many wait at once; a call that is
+cancelled keeps its thread until its answer comes or the cluster is closed.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import os
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, Unpack
 
 from perseus.client import cluster as sync
+from perseus.client.cluster import RunOptions, SubmitOptions
 from perseus.client.context import Context
-from perseus.client.files import File, Files
+from perseus.client.files import File, Files, Progress
 from perseus.client.jobs import Job, Task
 from perseus.client.messages import (
     ClusterInfo,
     DiskUsage,
+    Ending,
     FileInfo,
     Finding,
     FollowEvent,
@@ -34,7 +47,9 @@ THREADS_MAXIMUM = 64
 Result = TypeVar("Result")
 
 
-async def connect(context: "str | Context | None" = None) -> "AsyncCluster":
+async def connect(
+    context: "str | os.PathLike[str] | Context | None" = None,
+) -> "AsyncCluster":
     """The cluster of ``context``, as ``perseus.connect`` finds it."""
     return AsyncCluster(await asyncio.to_thread(sync.connect, context))
 
@@ -92,13 +107,15 @@ class AsyncCluster:
         await asyncio.to_thread(self._cluster.close)
         self._pool.close()
 
-    async def run(self, argv: Sequence[str], **options: Any) -> "AsyncTask":
+    async def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> "AsyncTask":
         """As ``Cluster.run``."""
-        return AsyncTask(await self._pool.call(self._cluster.run, argv, **options), self._pool)
+        given = _blocking(options)
+        return AsyncTask(await self._pool.call(self._cluster.run, argv, **given), self._pool)
 
-    async def submit(self, argv: Sequence[str], **options: Any) -> "AsyncJob":
+    async def submit(self, argv: Sequence[str], **options: Unpack[SubmitOptions]) -> "AsyncJob":
         """As ``Cluster.submit``."""
-        return AsyncJob(await self._pool.call(self._cluster.submit, argv, **options), self._pool)
+        given = _blocking(options)
+        return AsyncJob(await self._pool.call(self._cluster.submit, argv, **given), self._pool)
 
     async def job(self, job_id: str) -> "AsyncJob":
         """As ``Cluster.job``."""
@@ -108,9 +125,9 @@ class AsyncCluster:
         """As ``Cluster.jobs``."""
         return await self._pool.call(self._cluster.jobs, active=active, limit=limit)
 
-    async def open(self, path: str, mode: str = "r") -> File:
-        """As ``Cluster.open``; what the file object does blocks: use it in a thread."""
-        return await self._pool.call(self._cluster.open, path, mode)
+    async def open(self, path: str, mode: str = "r") -> "AsyncFile":
+        """As ``Cluster.open``; use it in an ``async with`` block."""
+        return await self.fs.open(path, mode)
 
     async def info(self) -> ClusterInfo:
         """As ``Cluster.info``."""
@@ -120,9 +137,17 @@ class AsyncCluster:
         """As ``Cluster.nodes``."""
         return await self._pool.call(self._cluster.nodes)
 
-    async def update_node(self, node: str, **options: Any) -> NodeInfo:
+    async def update_node(
+        self,
+        node: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        draining: bool | None = None,
+    ) -> NodeInfo:
         """As ``Cluster.update_node``."""
-        return await self._pool.call(self._cluster.update_node, node, **options)
+        return await self._pool.call(
+            self._cluster.update_node, node, labels=labels, draining=draining
+        )
 
     async def remove_node(self, node: str, *, force: bool = False) -> None:
         """As ``Cluster.remove_node``."""
@@ -153,6 +178,16 @@ class AsyncJob:
         self._pool = pool
         self.job_id = job.job_id
 
+    @property
+    def state(self) -> Coroutine[Any, Any, str]:
+        """As ``Job.state``, awaited."""
+        return self._pool.call(lambda: self._job.state)
+
+    @property
+    def exit_code(self) -> Coroutine[Any, Any, int | None]:
+        """As ``Job.exit_code``, awaited."""
+        return self._pool.call(lambda: self._job.exit_code)
+
     async def info(self, first_task: int = 0) -> JobInfo:
         """As ``Job.info``."""
         return await self._pool.call(self._job.info, first_task)
@@ -165,9 +200,22 @@ class AsyncJob:
         """As ``Job.task``."""
         return AsyncTask(await self._pool.call(self._job.task, index), self._pool)
 
-    def follow(self, **options: Any) -> AsyncIterator[FollowEvent]:
+    async def tasks(self) -> "AsyncIterator[AsyncTask]":
+        """As ``Job.tasks``, for ``async for``."""
+        async for task in self._pool.iterate(self._job.tasks()):
+            yield AsyncTask(task, self._pool)
+
+    def follow(
+        self,
+        *,
+        task: int | None = None,
+        stdout: bool = True,
+        stderr: bool = True,
+        follow: bool = True,
+    ) -> AsyncIterator[FollowEvent]:
         """As ``Job.follow``, for ``async for``."""
-        return self._pool.iterate(self._job.follow(**options))
+        events = self._job.follow(task=task, stdout=stdout, stderr=stderr, follow=follow)
+        return self._pool.iterate(events)
 
     async def kill(self, signal: int | str = 15) -> int:
         """As ``Job.kill``."""
@@ -188,6 +236,7 @@ class AsyncOutput:
     def __init__(self, output: Output, pool: _Pool) -> None:
         self._output = output
         self._pool = pool
+        self.path = output.path
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.lines()
@@ -220,13 +269,35 @@ class AsyncTask:
         self.stdout = AsyncOutput(task.stdout, pool)
         self.stderr = AsyncOutput(task.stderr, pool)
 
+    async def __aenter__(self) -> "AsyncTask":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def job(self) -> AsyncJob:
+        """As ``Task.job``."""
+        return AsyncJob(self._task.job, self._pool)
+
+    @property
+    def exit_code(self) -> Coroutine[Any, Any, int | None]:
+        """As ``Task.exit_code``, awaited."""
+        return self._pool.call(lambda: self._task.exit_code)
+
+    @property
+    def ending(self) -> Coroutine[Any, Any, Ending | None]:
+        """As ``Task.ending``, awaited."""
+        return self._pool.call(lambda: self._task.ending)
+
+    @property
+    def messages(self) -> list[str]:
+        """As ``Task.messages``."""
+        return self._task.messages
+
     async def wait(self, timeout_s: float | None = None) -> int:
         """As ``Task.wait``."""
         return await self._pool.call(self._task.wait, timeout_s)
-
-    async def exit_code(self) -> int | None:
-        """As ``Task.exit_code``."""
-        return await self._pool.call(lambda: self._task.exit_code)
 
     async def info(self) -> TaskInfo:
         """As ``Task.info``."""
@@ -243,6 +314,81 @@ class AsyncTask:
     async def why(self) -> list[str]:
         """As ``Task.why``."""
         return await self._pool.call(self._task.why)
+
+    async def close(self) -> None:
+        """As ``Task.close``."""
+        # Not on the pool: calls that wait may have all its threads.
+        await asyncio.to_thread(self._task.close)
+
+
+class AsyncFile:
+    """``File`` for asyncio: a binary file whose calls are awaited. Leaving its ``async
+    with`` block by an exception leaves no half-written file behind."""
+
+    def __init__(self, file: File, pool: _Pool) -> None:
+        self._file = file
+        self._pool = pool
+        self.path = file.path
+        self.name = file.name
+        self.mode = file.mode
+
+    async def __aenter__(self) -> "AsyncFile":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await (self.close() if kind is None else self.abandon())
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._pool.iterate(iter(self._file))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._file.closed
+
+    async def read(self, size: int = -1) -> bytes:
+        """As ``File.read``: up to ``size`` bytes, all with -1."""
+        return await self._pool.call(self._file.read, size) or b""
+
+    async def write(self, content: Any) -> int:
+        """As ``File.write``."""
+        return await self._pool.call(self._file.write, content)
+
+    async def flush(self) -> None:
+        """As ``File.flush``."""
+        await self._pool.call(self._file.flush)
+
+    async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As ``File.seek``."""
+        return await self._pool.call(self._file.seek, offset, whence)
+
+    def tell(self) -> int:
+        """As ``File.tell``."""
+        return self._file.tell()
+
+    async def close(self) -> None:
+        """As ``File.close``."""
+        await self._pool.call(self._file.close)
+
+    async def abandon(self) -> None:
+        """As ``File.abandon``."""
+        await self._pool.call(self._file.abandon)
+
+
+def _blocking(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``run`` with our files and outputs as those of the blocking side."""
+    given = dict(options)
+    if "stdin" in given:
+        given["stdin"] = _unwrapped(given["stdin"])
+    if given.get("files"):
+        given["files"] = {name: _unwrapped(file) for name, file in given["files"].items()}
+    return given
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, AsyncFile):
+        return value._file
+    return value._output if isinstance(value, AsyncOutput) else value
 
 
 class AsyncFiles:
@@ -280,13 +426,27 @@ class AsyncFiles:
         """As ``Files.df``."""
         return await self._pool.call(self._files.df, path)
 
-    def cat(self, path: str, **options: Any) -> AsyncIterator[bytes]:
-        """As ``Files.cat``, for ``async for``."""
-        return self._lazily(lambda: self._files.cat(path, **options))
+    def iterate(self, path: str = "/") -> AsyncIterator[FileInfo]:
+        """As ``Files.iterate``, for ``async for``."""
+        return self._pool.iterate(self._files.iterate(path))
 
-    def tail(self, path: str, size_bytes: int = 10 << 10, **options: Any) -> AsyncIterator[bytes]:
+    async def open(self, path: str, mode: str = "r") -> AsyncFile:
+        """As ``Files.open``; use it in an ``async with`` block."""
+        return AsyncFile(await self._pool.call(self._files.open, path, mode), self._pool)
+
+    def cat(
+        self, path: str, *, offset: int = 0, length: int = 0, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """As ``Files.cat``, for ``async for``."""
+        return self._lazily(
+            lambda: self._files.cat(path, offset=offset, length=length, follow=follow)
+        )
+
+    def tail(
+        self, path: str, size_bytes: int = 10 << 10, *, follow: bool = False
+    ) -> AsyncIterator[bytes]:
         """As ``Files.tail``, for ``async for``."""
-        return self._lazily(lambda: self._files.tail(path, size_bytes, **options))
+        return self._lazily(lambda: self._files.tail(path, size_bytes, follow=follow))
 
     async def _lazily(self, begin: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
         async for piece in self._pool.iterate(await self._pool.call(begin)):
@@ -296,18 +456,74 @@ class AsyncFiles:
         """As ``Files.read_bytes``."""
         return await self._pool.call(self._files.read_bytes, path)
 
-    async def write_bytes(self, path: str, content: bytes, **options: Any) -> FileInfo:
+    async def write_bytes(
+        self, path: str, content: bytes, *, replace: bool = True, parents: bool = False
+    ) -> FileInfo:
         """As ``Files.write_bytes``."""
-        return await self._pool.call(self._files.write_bytes, path, content, **options)
+        return await self._pool.call(
+            self._files.write_bytes, path, content, replace=replace, parents=parents
+        )
 
-    async def append(self, path: str, content: bytes, **options: Any) -> FileInfo:
+    async def append(self, path: str, content: bytes, *, parents: bool = False) -> FileInfo:
         """As ``Files.append``."""
-        return await self._pool.call(self._files.append, path, content, **options)
+        return await self._pool.call(self._files.append, path, content, parents=parents)
 
-    async def put(self, source: Any, path: str, **options: Any) -> FileInfo:
-        """As ``Files.put``."""
-        return await self._pool.call(self._files.put, source, path, **options)
+    async def write_stream(
+        self,
+        path: str,
+        pieces: Iterable[bytes],
+        *,
+        replace: bool = False,
+        append: bool = False,
+        parents: bool = False,
+        replicas: int = 0,
+        visible: bool = False,
+        bulk: bool = False,
+    ) -> FileInfo:
+        """As ``Files.write_stream``; ``pieces`` are taken in a thread."""
+        return await self._pool.call(
+            self._files.write_stream,
+            path,
+            pieces,
+            replace=replace,
+            append=append,
+            parents=parents,
+            replicas=replicas,
+            visible=visible,
+            bulk=bulk,
+        )
 
-    async def get(self, path: str, target: Any, **options: Any) -> int:
-        """As ``Files.get``."""
-        return await self._pool.call(self._files.get, path, target, **options)
+    async def put(
+        self,
+        source: "str | os.PathLike[str] | BinaryIO",
+        path: str,
+        *,
+        replace: bool = True,
+        parents: bool = False,
+        replicas: int = 0,
+        progress: Progress | None = None,
+    ) -> FileInfo:
+        """As ``Files.put``; ``progress`` is called in a thread."""
+        return await self._pool.call(
+            self._files.put,
+            source,
+            path,
+            replace=replace,
+            parents=parents,
+            replicas=replicas,
+            progress=progress,
+        )
+
+    async def get(
+        self,
+        path: str,
+        target: "str | os.PathLike[str] | BinaryIO",
+        *,
+        progress: Progress | None = None,
+    ) -> int:
+        """As ``Files.get``; ``progress`` is called in a thread."""
+        return await self._pool.call(self._files.get, path, target, progress=progress)
+
+    async def close(self) -> None:
+        """As ``Files.close``."""
+        await asyncio.to_thread(self._files.close)

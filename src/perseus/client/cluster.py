@@ -20,7 +20,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict, Unpack
 
 from perseus.client import context as contexts
 from perseus.client import spec
@@ -47,6 +47,42 @@ LIVE_MAXIMUM = 512
 # Detached tasks beyond this many get none, and are read when asked for.
 DETACHED_STREAMS_MAXIMUM = 32
 PIECE_BYTES = 256 << 10
+
+
+class JobOptions(TypedDict, total=False):
+    """What ``run`` and ``submit`` have in common; ``Cluster.run`` says what each means."""
+
+    stdin: Any
+    files: Mapping[str, Any] | None
+    env: Mapping[str, str] | None
+    working_directory: str
+    cpu: float | None
+    memory: int | None
+    disk: int | None
+    labels: Mapping[str, str] | None
+    architecture: str
+    node: str
+    retries: int | None
+    failure_retries: int
+    time_limit_s: float
+    priority: int
+    output_limit_bytes: int
+    pure: bool
+    grace_s: float
+    name: str
+
+
+class RunOptions(JobOptions, total=False):
+    """The arguments of ``Cluster.run`` by name."""
+
+    detach: bool
+
+
+class SubmitOptions(JobOptions, total=False):
+    """The arguments of ``Cluster.submit`` by name."""
+
+    count: int
+    parallel: int
 
 
 def connect(context: "str | os.PathLike[str] | Context | None" = None) -> "Cluster":
@@ -111,7 +147,7 @@ class Cluster:
         argv: Sequence[str],
         *,
         stdin: Any = None,
-        files: "Mapping[str, str | os.PathLike[str] | File] | None" = None,
+        files: "Mapping[str, str | os.PathLike[str] | File | Output] | None" = None,
         env: Mapping[str, str] | None = None,
         working_directory: str = "",
         cpu: float | None = None,
@@ -194,21 +230,14 @@ class Cluster:
         with self._lock:
             self._live = {key: one for key, one in self._live.items() if one.goes_on}
 
-    def submit(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: Any = None,
-        count: int = 1,
-        parallel: int = 0,
-        **options: Any,
-    ) -> Job:
+    def submit(self, argv: Sequence[str], **options: Unpack[SubmitOptions]) -> Job:
         """Submits a job of ``count`` tasks (each sees its number in PERSEUS_TASK_INDEX),
         at most ``parallel`` of them at once (0: as many as fit); the other
         arguments are ``run``'s. A local file object as ``stdin`` is sent first.
         """
-        files = _paths(options.pop("files", None))
-        request = spec.submit_request(argv, files=files, count=count, parallel=parallel, **options)
+        given: dict[str, Any] = {**options}
+        files, stdin = _paths(given.pop("files", None)), given.pop("stdin", None)
+        request = spec.submit_request(argv, files=files, **given)
         feed = self._give_stdin(request, stdin)
         if feed is not None:
             feed.wait()
