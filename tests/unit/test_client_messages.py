@@ -1,5 +1,6 @@
 """Messages: from the protocol's JSON and back; contexts; the buffer of a task's output."""
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,3 +144,24 @@ def test_the_end_is_told_once() -> None:
     left = output.Feed(Stream(_events([b"a"])), told.append)
     left.close()
     assert told == [True, False]
+
+
+class _Pieces(output.Output):
+    """An output that comes in these pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._given = pieces
+
+    def chunks(self) -> Iterator[bytes]:
+        return iter(self._given)
+
+
+@given(st.lists(st.text("ab\n", max_size=5).map(str.encode)))
+def test_lines_are_those_of_the_whole(pieces: list[bytes]) -> None:
+    assert list(_Pieces(pieces).lines()) == io.BytesIO(b"".join(pieces)).readlines()
+
+
+def test_a_long_line_is_not_copied_with_each_piece() -> None:
+    # Copied each time, these would be 800 GB.
+    pieces = [bytes(4096)] * 20_000
+    assert [len(line) for line in _Pieces(pieces).lines()] == [4096 * 20_000]

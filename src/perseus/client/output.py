@@ -188,13 +188,16 @@ class Output:
 
     def lines(self) -> Iterator[bytes]:
         r"""Lines with their ``\n`` (the last one perhaps without), live."""
-        pending = b""
+        # Joined once for each line: a long one must not be copied with each piece of it.
+        begun: list[bytes] = []
         for piece in self.chunks():
-            *whole, pending = (pending + piece).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
-        if pending:
-            yield pending
+            first, *others = piece.split(b"\n")
+            begun.append(first)
+            for other in others:
+                yield b"".join([*begun, b"\n"])
+                begun = [other]
+        if last := b"".join(begun):
+            yield last
 
     def read(self) -> bytes:
         """All of it; returns when the task has ended."""
