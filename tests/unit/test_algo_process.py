@@ -191,6 +191,26 @@ def test_handlers_come_from_all_bases() -> None:
     assert processes(made)["n1"].heard == 2
 
 
+def test_what_a_layer_carries_finds_its_handler_in_the_same_step() -> None:
+    @dataclass(frozen=True)
+    class Wrapped:
+        message: Any
+
+    class Layered(Asker):
+        def start(self) -> None:
+            self.said = []
+            if self.id == "n1":
+                self.request("n2", Wrapped(Ping(4)), timeout_s=1.0, on_reply=self.answered)
+
+        @on(Wrapped)
+        def unwrap(self, sender: str, message: Wrapped) -> None:
+            self.handle(sender, message.message)
+
+    made = world(Layered, nodes=2, until_s=1.0)
+    assert made.run().errors == {}
+    assert processes(made)["n1"].said == [("n2", 5)]
+
+
 def test_an_exception_is_a_crash() -> None:
     class Clumsy(Process):
         starts: int = durable(0)

@@ -15,6 +15,7 @@ The whole public surface::
     self.send(to, message)                  may be lost, late, doubled, out of order
     self.broadcast(message)                 to all peers; to="acceptors" for another group
     self.after(seconds, handler, *args)     a Timer; (low, high) draws the seconds; .cancel()
+    self.handle(sender, message)            now: what a message of another layer carried
     self.request(to, message, timeout_s=, on_reply=, on_timeout=)   self.reply(message)
     self.spawn(Class, name, **options)      a process beside this one   self.stop()
     self.group(name)                        the ids of a named group

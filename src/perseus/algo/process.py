@@ -210,6 +210,14 @@ class Process:
         self._requests[number] = Request(on_reply, timer)
         self._outbox.append((to, message, number, 0))
 
+    def handle(self, sender: Id, message: Any) -> None:
+        """Runs the handler of a message in this step: for layers whose own messages carry it."""
+        found = self._handlers.get(message.__class__)
+        if found is None:
+            self.unhandled(sender, message)
+        else:
+            found(self, sender, message)
+
     def after(
         self, seconds: "float | tuple[float, float]", handler: Handler, *arguments: Any
     ) -> Timer:
