@@ -1,0 +1,30 @@
+"""Death for good: the crash of the crash-stop model, of which there is no return.
+
+Faults of the simulator always start a node again. An algorithm that has to live
+with the loss of some processes derives from ``Mortal``: the last of the group die
+some time after their start, and stay dead whatever befalls their nodes.
+"""
+
+from perseus.algo import Process, durable
+
+
+class Mortal(Process):
+    """``start`` of who derives from it sets timers only: a dead one must not send."""
+
+    # How many die.
+    mortals = 1
+    lifetime_s = (1.0, 20.0)
+
+    is_dead: bool = durable(False)
+
+    def start(self) -> None:
+        super().start()
+        if self.is_dead:
+            self.stop()
+        elif self.mortals and self.id in self.everyone[-self.mortals :]:
+            self.after(self.lifetime_s, self.die)
+
+    def die(self) -> None:
+        """Now, and for good."""
+        self.is_dead = True
+        self.stop()
