@@ -200,6 +200,54 @@ def test_what_must_come_is_not_looked_at_with_another_class_in_view() -> None:
     assert outcome.violation is None
 
 
+class Watching(Process):
+    """Steps between those of another class."""
+
+    def start(self) -> None:
+        self.after(0.1, self.start)
+
+
+@eventually(Watching, within_s=1.0)
+def it_sees_its_own_class(view: View[Watching]) -> bool:
+    view.ghost.setdefault("kinds", set()).add(type(view.changed))
+    return view.ghost["kinds"] == {Watching} and view.now_s > 3.5
+
+
+class Watched(Stuck):
+    """Steps too."""
+
+
+def test_what_must_come_is_asked_of_its_own_class() -> None:
+    layout = Layout(a=Group(Watching, 1), b=Group(Watched, 1))
+    outcome = World(layout, 1, 0, PRESETS["none"], until_s=3.0).run()
+    assert str(outcome.violation).startswith("eventually it gets there")
+
+
+class Late(Process):
+    """Writes when the faults are over."""
+
+    written: bool = durable(False)
+
+    def start(self) -> None:
+        self.after(4.0, self.write)
+
+    def write(self) -> None:
+        self.written = True
+
+
+@eventually(Late, within_s=3.0)
+def it_is_written(view: View[Late]) -> bool:
+    return view.changed.written
+
+
+def test_a_crash_that_waits_for_a_commit_does_not_outlast_the_faults() -> None:
+    due = Fault("crash-before-commit", 2.0, 0.5, ("n1",))
+    layout = Layout.of(Late)
+    outcome = World(layout, 1, 0, PRESETS["none"], faults_plan=[due], until_s=3.0).run()
+    assert outcome.violation is None
+    assert outcome.crashes == 0
+
+
 class Busy(Process):
     """Sends without end."""
 

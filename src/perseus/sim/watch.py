@@ -126,8 +126,11 @@ class Watch:
 
     def _wait(self, process: Process) -> None:
         for watched in list(self._awaited):
+            # Looked at after every step; one of another class must not pass for its own.
             if isinstance(process, watched.property.subject):
                 watched.view.changed = process
+            elif watched.view.processes:
+                watched.view.changed = watched.view.processes[0]
             watched.view.now_s = self._world.now
             if self._world.now > self._settled_at_s + watched.property.within_s:
                 raise self._never(watched.property)

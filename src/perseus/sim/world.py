@@ -140,6 +140,7 @@ class World:
             self._use(self.faults)
             for node in self._nodes.values():
                 node.commit_s = self.faults.commit_s
+                node.crash_due = None
             self._watch.settle()
             self._pass(self.until_s + max(self.settle_s, self._watch.settle_s))
             self._watch.end()
