@@ -34,6 +34,19 @@ class Get:
     key: str
 
 
+def do(state: dict[str, int], what: Any) -> Any:
+    """Does one of these to a map; its result."""
+    if isinstance(what, Get):
+        return state.get(what.key)
+    if isinstance(what, Put):
+        state[what.key] = what.value
+        return None
+    is_old = state.get(what.key) == what.old
+    if is_old:
+        state[what.key] = what.new
+    return is_old
+
+
 class RegisterModel:
     """One key, as one copy."""
 
@@ -116,16 +129,10 @@ class Kv(Raft):
         return tuple(sorted(self.state.items()))
 
     def apply(self, command: Any) -> Any:
-        if isinstance(command, Put):
-            self.state[command.key] = command.value
-            return None
-        is_old: bool = self.state.get(command.key) == command.old
-        if is_old:
-            self.state[command.key] = command.new
-        return is_old
+        return do(self.state, command)
 
     def answer(self, query: Any) -> Any:
-        return self.state.get(query.key)
+        return do(self.state, query)
 
 
 @at_end(KvClient)
