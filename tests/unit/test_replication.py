@@ -590,24 +590,3 @@ def test_whatever_happens_no_acknowledged_byte_is_lost(ops: list[tuple[str, int]
     for kind, choice in ops:
         play.run(kind, choice)
     play.finish()
-
-
-def test_what_a_hello_says_of_an_open_replica_is_not_its_end() -> None:
-    """The writer goes on while the Hello is under way: only a fenced replica's length counts."""
-    cluster = Cluster(2)
-    lease = cluster.do(files.Append("/log", "me", create=True, parents=True))
-    allocation = cluster.allocate(lease)
-    assert cluster.write(allocation, 100)
-    # The master is cut off from everybody for longer than the writer's lease.
-    for node in cluster.nodes.values():
-        node.up = False
-        node.inbox.clear()
-    cluster.advance(40)
-    for node in cluster.nodes.values():
-        cluster.connect(node)
-        # Acknowledged by both before they hear of anything.
-        for other in cluster.nodes.values():
-            other.up = True
-        assert cluster.write(allocation, 50)
-    cluster.advance(20)
-    assert cluster.namespace.info(cluster.namespace.inode_at("/log")).size_bytes == 200
