@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -108,6 +109,21 @@ def test_files(client: perseus.Cluster) -> None:
     assert file.read() == b"two\n"
     with pytest.raises(NotFoundError):
         client.open("/f/none")
+
+
+def test_paths_may_be_objects(client: perseus.Cluster, tmp_path: Path) -> None:
+    there = PurePosixPath("/objects/a")
+    client.fs.write_bytes(there, b"abc", parents=True)
+    client.fs.append(there, b"d")
+    assert client.fs.read_bytes(there) == b"abcd"
+    assert b"".join(client.fs.tail(there, 2)) == b"cd"
+    assert client.fs.get(there, tmp_path / "a") == 4
+    client.fs.put(tmp_path / "a", there.with_name("b"))
+    with client.open(there.with_name("b")) as file:
+        assert file.read() == b"abcd"
+    big = there.with_name("big")
+    client.fs.write_bytes(big, bytes(5 << 20))
+    assert client.fs.read_bytes(big) == bytes(5 << 20)
 
 
 def test_a_big_file_and_one_given_up(client: perseus.Cluster) -> None:

@@ -1,7 +1,10 @@
 """Messages: from the protocol's JSON and back; contexts; the buffer of a task's output."""
 
+import gc
 import io
+import sys
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -10,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perseus.client import messages, output
+from perseus.client.context import Context
+from perseus.client.files import Files, check_path
 from perseus.client.jobs import signal_number
 from perseus.client.spec import check_argv
+from perseus.client.transport import Transport
 from perseus.errors import InvalidError, TooLargeError, UnavailableError
 from perseus.proto.v1 import cluster_pb2, filestore_pb2, jobs_pb2
 
@@ -165,3 +171,33 @@ def test_a_long_line_is_not_copied_with_each_piece() -> None:
     # Copied each time, these would be 800 GB.
     pieces = [bytes(4096)] * 20_000
     assert [len(line) for line in _Pieces(pieces).lines()] == [4096 * 20_000]
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [(5, "'5'"), (PurePosixPath("/a"), "'/a'"), (b"a", "decode"), (None, "'None'")],
+)
+def test_an_argument_that_is_not_text_is_refused_with_the_text_to_give(
+    word: Any, hint: str
+) -> None:
+    with pytest.raises(InvalidError, match="is not text") as caught:
+        check_argv(["echo", word])
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["relative", "/a\0b", "/\udc80", b"/a"])
+def test_a_path_that_cannot_be_is_refused(path: Any) -> None:
+    with pytest.raises(InvalidError):
+        check_path(path)
+
+
+def test_a_file_of_no_mode_is_refused_and_leaves_nothing_to_be_ended() -> None:
+    unraisable: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    try:
+        with pytest.raises(InvalidError, match="rw"):
+            Files(Transport(Context())).open("/a", "rw")
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert unraisable == []

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, TypeVar, Unpack
 from perseus.client import cluster as sync
 from perseus.client.cluster import RunOptions, SubmitOptions
 from perseus.client.context import Context
-from perseus.client.files import File, Files, Progress
+from perseus.client.files import AnyPath, File, Files, Progress
 from perseus.client.jobs import Job, Task
 from perseus.client.messages import (
     ClusterInfo,
@@ -125,7 +125,7 @@ class AsyncCluster:
         """As ``Cluster.jobs``."""
         return await self._pool.call(self._cluster.jobs, active=active, limit=limit)
 
-    async def open(self, path: str, mode: str = "r") -> "AsyncFile":
+    async def open(self, path: AnyPath, mode: str = "r") -> "AsyncFile":
         """As ``Cluster.open``; use it in an ``async with`` block."""
         return await self.fs.open(path, mode)
 
@@ -398,44 +398,44 @@ class AsyncFiles:
         self._files = files
         self._pool = pool
 
-    async def stat(self, path: str) -> FileInfo:
+    async def stat(self, path: AnyPath) -> FileInfo:
         """As ``Files.stat``."""
         return await self._pool.call(self._files.stat, path)
 
-    async def exists(self, path: str) -> bool:
+    async def exists(self, path: AnyPath) -> bool:
         """As ``Files.exists``."""
         return await self._pool.call(self._files.exists, path)
 
-    async def ls(self, path: str = "/") -> list[FileInfo]:
+    async def ls(self, path: AnyPath = "/") -> list[FileInfo]:
         """As ``Files.ls``."""
         return await self._pool.call(self._files.ls, path)
 
-    async def mkdir(self, path: str, *, parents: bool = False) -> FileInfo:
+    async def mkdir(self, path: AnyPath, *, parents: bool = False) -> FileInfo:
         """As ``Files.mkdir``."""
         return await self._pool.call(self._files.mkdir, path, parents=parents)
 
-    async def mv(self, source: str, target: str, *, replace: bool = False) -> FileInfo:
+    async def mv(self, source: AnyPath, target: AnyPath, *, replace: bool = False) -> FileInfo:
         """As ``Files.mv``."""
         return await self._pool.call(self._files.mv, source, target, replace=replace)
 
-    async def rm(self, path: str, *, recursive: bool = False) -> int:
+    async def rm(self, path: AnyPath, *, recursive: bool = False) -> int:
         """As ``Files.rm``."""
         return await self._pool.call(self._files.rm, path, recursive=recursive)
 
-    async def df(self, path: str = "/") -> DiskUsage:
+    async def df(self, path: AnyPath = "/") -> DiskUsage:
         """As ``Files.df``."""
         return await self._pool.call(self._files.df, path)
 
-    def iterate(self, path: str = "/") -> AsyncIterator[FileInfo]:
+    def iterate(self, path: AnyPath = "/") -> AsyncIterator[FileInfo]:
         """As ``Files.iterate``, for ``async for``."""
         return self._pool.iterate(self._files.iterate(path))
 
-    async def open(self, path: str, mode: str = "r") -> AsyncFile:
+    async def open(self, path: AnyPath, mode: str = "r") -> AsyncFile:
         """As ``Files.open``; use it in an ``async with`` block."""
         return AsyncFile(await self._pool.call(self._files.open, path, mode), self._pool)
 
     def cat(
-        self, path: str, *, offset: int = 0, length: int = 0, follow: bool = False
+        self, path: AnyPath, *, offset: int = 0, length: int = 0, follow: bool = False
     ) -> AsyncIterator[bytes]:
         """As ``Files.cat``, for ``async for``."""
         return self._lazily(
@@ -443,7 +443,7 @@ class AsyncFiles:
         )
 
     def tail(
-        self, path: str, size_bytes: int = 10 << 10, *, follow: bool = False
+        self, path: AnyPath, size_bytes: int = 10 << 10, *, follow: bool = False
     ) -> AsyncIterator[bytes]:
         """As ``Files.tail``, for ``async for``."""
         return self._lazily(lambda: self._files.tail(path, size_bytes, follow=follow))
@@ -452,25 +452,25 @@ class AsyncFiles:
         async for piece in self._pool.iterate(await self._pool.call(begin)):
             yield piece
 
-    async def read_bytes(self, path: str) -> bytes:
+    async def read_bytes(self, path: AnyPath) -> bytes:
         """As ``Files.read_bytes``."""
         return await self._pool.call(self._files.read_bytes, path)
 
     async def write_bytes(
-        self, path: str, content: bytes, *, replace: bool = True, parents: bool = False
+        self, path: AnyPath, content: bytes, *, replace: bool = True, parents: bool = False
     ) -> FileInfo:
         """As ``Files.write_bytes``."""
         return await self._pool.call(
             self._files.write_bytes, path, content, replace=replace, parents=parents
         )
 
-    async def append(self, path: str, content: bytes, *, parents: bool = False) -> FileInfo:
+    async def append(self, path: AnyPath, content: bytes, *, parents: bool = False) -> FileInfo:
         """As ``Files.append``."""
         return await self._pool.call(self._files.append, path, content, parents=parents)
 
     async def write_stream(
         self,
-        path: str,
+        path: AnyPath,
         pieces: Iterable[bytes],
         *,
         replace: bool = False,
@@ -495,8 +495,8 @@ class AsyncFiles:
 
     async def put(
         self,
-        source: "str | os.PathLike[str] | BinaryIO",
-        path: str,
+        source: AnyPath | BinaryIO,
+        path: AnyPath,
         *,
         replace: bool = True,
         parents: bool = False,
@@ -516,8 +516,8 @@ class AsyncFiles:
 
     async def get(
         self,
-        path: str,
-        target: "str | os.PathLike[str] | BinaryIO",
+        path: AnyPath,
+        target: AnyPath | BinaryIO,
         *,
         progress: Progress | None = None,
     ) -> int:

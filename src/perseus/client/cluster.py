@@ -26,7 +26,7 @@ from perseus.client import context as contexts
 from perseus.client import spec
 from perseus.client.context import Context
 from perseus.client.feed import Feed as InputFeed
-from perseus.client.files import File, Files, check_path
+from perseus.client.files import AnyPath, File, Files, check_path
 from perseus.client.jobs import Job, Task
 from perseus.client.messages import (
     ClusterInfo,
@@ -282,7 +282,7 @@ class Cluster:
 
     # Files.
 
-    def open(self, path: str, mode: str = "r") -> File:
+    def open(self, path: AnyPath, mode: str = "r") -> File:
         """A file of the filestore as a binary file object: r, w (replace), x (new), a (append)."""
         return self.fs.open(path, mode)
 

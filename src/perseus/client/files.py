@@ -26,6 +26,8 @@ PIECE_BYTES = 256 << 10
 COPY_BYTES = 1 << 20
 LIST_PAGE = 1000
 
+# A path as it may be given.
+AnyPath = str | os.PathLike[str]
 Progress = Callable[[int, int], None]
 
 
@@ -38,11 +40,11 @@ class Files:
 
     # Names.
 
-    def stat(self, path: str) -> FileInfo:
+    def stat(self, path: AnyPath) -> FileInfo:
         """What is at ``path``; raises NotFoundError."""
         return decode(FileInfo, self._transport.call("Files/Stat", {"path": check_path(path)}))
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: AnyPath) -> bool:
         """Whether something is at ``path``."""
         try:
             self.stat(path)
@@ -50,11 +52,11 @@ class Files:
             return False
         return True
 
-    def ls(self, path: str = "/") -> list[FileInfo]:
+    def ls(self, path: AnyPath = "/") -> list[FileInfo]:
         """The entries of a folder by name; a file gives itself."""
         return list(self.iterate(path))
 
-    def iterate(self, path: str = "/") -> Iterator[FileInfo]:
+    def iterate(self, path: AnyPath = "/") -> Iterator[FileInfo]:
         """The entries of a folder by name, a page at a time."""
         after = ""
         while True:
@@ -66,12 +68,12 @@ class Files:
                 return
             after = entries[-1].name
 
-    def mkdir(self, path: str, *, parents: bool = False) -> FileInfo:
+    def mkdir(self, path: AnyPath, *, parents: bool = False) -> FileInfo:
         """Makes a folder; with ``parents`` those above too, and an existing one is fine."""
         request = {"path": check_path(path), "parents": parents}
         return decode(FileInfo, self._transport.call("Files/MakeDirectory", request))
 
-    def mv(self, source: str, target: str, *, replace: bool = False) -> FileInfo:
+    def mv(self, source: AnyPath, target: AnyPath, *, replace: bool = False) -> FileInfo:
         """Renames atomically, files and folders; ``replace`` lets a file at ``target`` go."""
         request = {
             "source": check_path(source),
@@ -80,12 +82,12 @@ class Files:
         }
         return decode(FileInfo, self._transport.call("Files/Rename", request))
 
-    def rm(self, path: str, *, recursive: bool = False) -> int:
+    def rm(self, path: AnyPath, *, recursive: bool = False) -> int:
         """Removes a file, or a folder with all in it; how many things went."""
         request = {"path": check_path(path), "recursive": recursive}
         return int(self._transport.call("Files/Remove", request).get("removed", 0))
 
-    def df(self, path: str = "/") -> DiskUsage:
+    def df(self, path: AnyPath = "/") -> DiskUsage:
         """Room and use below ``path``."""
         answer = self._transport.call("Files/DiskUsage", {"path": check_path(path)})
         return decode(DiskUsage, answer)
@@ -93,13 +95,13 @@ class Files:
     # Bytes.
 
     def cat(
-        self, path: str, *, offset: int = 0, length: int = 0, follow: bool = False
+        self, path: AnyPath, *, offset: int = 0, length: int = 0, follow: bool = False
     ) -> Iterator[bytes]:
         """The bytes of a file in pieces; ``length`` 0 means to the end.
 
         With ``follow`` it goes on until the writer closes the file.
         """
-        check_path(path)
+        path = check_path(path)
         if self.has_direct_way:
             return self._cat_best(path, offset, length, follow)
         return self._cat_daemon(path, offset, length, follow)
@@ -129,31 +131,31 @@ class Files:
             stream.close()
 
     def tail(
-        self, path: str, size_bytes: int = 10 << 10, *, follow: bool = False
+        self, path: AnyPath, size_bytes: int = 10 << 10, *, follow: bool = False
     ) -> Iterator[bytes]:
         """The last ``size_bytes`` of a file; with ``follow`` also what is appended."""
         size = self.stat(path).size_bytes
         return self.cat(path, offset=max(size - size_bytes, 0), follow=follow)
 
-    def read_bytes(self, path: str) -> bytes:
+    def read_bytes(self, path: AnyPath) -> bytes:
         """The whole content, in memory."""
         return b"".join(self.cat(path))
 
     def write_bytes(
-        self, path: str, content: bytes, *, replace: bool = True, parents: bool = False
+        self, path: AnyPath, content: bytes, *, replace: bool = True, parents: bool = False
     ) -> FileInfo:
         """Makes the file with this content, all at once."""
         big = len(content) >= BULK_MINIMUM_BYTES
         return self.write_stream(path, _slices(content), replace=replace, parents=parents, bulk=big)
 
-    def append(self, path: str, content: bytes, *, parents: bool = False) -> FileInfo:
+    def append(self, path: AnyPath, content: bytes, *, parents: bool = False) -> FileInfo:
         """Writes at the end of the file, which is made when it is not there."""
         big = len(content) >= BULK_MINIMUM_BYTES
         return self.write_stream(path, _slices(content), append=True, parents=parents, bulk=big)
 
     def write_stream(
         self,
-        path: str,
+        path: AnyPath,
         pieces: Iterable[bytes],
         *,
         replace: bool = False,
@@ -176,7 +178,7 @@ class Files:
             "replicas": replicas,
             "visible": visible,
         }
-        check_path(path)
+        path = check_path(path)
         if bulk and self.has_direct_way:
             self._direct().write(path, pieces, options)
             return self.stat(path)
@@ -186,8 +188,8 @@ class Files:
 
     def put(
         self,
-        source: "str | os.PathLike[str] | BinaryIO",
-        path: str,
+        source: AnyPath | BinaryIO,
+        path: AnyPath,
         *,
         replace: bool = True,
         parents: bool = False,
@@ -220,12 +222,13 @@ class Files:
 
     def get(
         self,
-        path: str,
-        target: "str | os.PathLike[str] | BinaryIO",
+        path: AnyPath,
+        target: AnyPath | BinaryIO,
         *,
         progress: Progress | None = None,
     ) -> int:
         """Copies a file out of the filestore; its size. The local file appears whole."""
+        path = check_path(path)
         total = self.stat(path).size_bytes
         if not isinstance(target, (str, os.PathLike)):
             return _copy(self.cat(path), target, total, progress)
@@ -249,7 +252,7 @@ class Files:
         except OSError as error:
             raise InvalidError(f"{target} cannot be written: {error.strerror}") from None
 
-    def open(self, path: str, mode: str = "r") -> "File":
+    def open(self, path: AnyPath, mode: str = "r") -> "File":
         """A file object on ``path``; see the module's docstring for the modes."""
         return File(self, path, mode)
 
@@ -278,7 +281,10 @@ class File(io.RawIOBase, BinaryIO):
     """A file of the filestore as a binary file object. Use it in a ``with`` block:
     leaving it by an exception leaves no half-written file behind."""
 
-    def __init__(self, files: Files, path: str, mode: str = "r") -> None:
+    # For ``__del__`` of one that was never opened.
+    _mode = "r"
+
+    def __init__(self, files: Files, path: AnyPath, mode: str = "r") -> None:
         super().__init__()
         kind = mode.replace("b", "")
         if kind not in ("r", "w", "a", "x"):
@@ -382,15 +388,21 @@ class File(io.RawIOBase, BinaryIO):
             self.abandon()
 
 
-def check_path(path: "str | os.PathLike[str]") -> str:
+def check_path(path: AnyPath) -> str:
     """``path`` as text if it is absolute; the master checks the rest. Raises InvalidError."""
     text = os.fspath(path)
+    if not isinstance(text, str):
+        raise InvalidError(f"the path {text!r} is bytes", hint="give text: path.decode()")
     if not text.startswith("/"):
         raise InvalidError(
             f"{text!r} is not a path of the filestore", hint=f"they begin with '/': /{text}"
         )
     if "\0" in text:
         raise InvalidError(f"the path {text!r} has a NUL byte in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidError(f"the path {text!r} is not UTF-8", hint="give it another name") from None
     return text
 
 

@@ -44,6 +44,11 @@ def check_argv(argv: "Sequence[str]") -> "list[str]":
 
 
 def _size_bytes(word: str) -> int:
+    if not isinstance(word, str):
+        raise InvalidError(
+            f"the argument {word!r} is not text but {type(word).__name__}",
+            hint=f"give text: {str(word)!r}" if not isinstance(word, bytes) else "use .decode()",
+        )
     if "\0" in word:
         raise InvalidError("an argument has a NUL byte in it")
     try:
