@@ -2,7 +2,10 @@
 
 import gc
 import io
+import queue
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -201,3 +204,46 @@ def test_a_file_of_no_mode_is_refused_and_leaves_nothing_to_be_ended() -> None:
     finally:
         sys.unraisablehook = hook
     assert unraisable == []
+
+
+class _Gated:
+    """A stream whose first event comes when ``first`` is set, and whose end when ``last`` is."""
+
+    def __init__(self) -> None:
+        self.first, self.last = threading.Event(), threading.Event()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.first.wait(60)
+        yield {"stdout": "YQo="}
+        self.last.wait(60)
+
+    def close(self) -> None:
+        self.last.set()
+
+
+def _is_in(thread: threading.Thread, function: str) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_name != function:
+        frame = frame.f_back
+    return frame is not None
+
+
+def test_who_reads_hears_of_an_event_that_another_thread_took() -> None:
+    stream = _Gated()
+    feed = output.Feed(stream)
+    reader = output.Output(feed, "stdout", lambda *_: _Gated(), "/a")
+    lines: queue.Queue[bytes] = queue.Queue()
+    threads = [
+        threading.Thread(target=lambda: all(iter(feed.pump, False)), daemon=True),
+        threading.Thread(target=lambda: lines.put(next(reader.lines())), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+        while not _is_in(thread, "pump"):
+            time.sleep(0.001)
+    stream.first.set()
+    assert lines.get(timeout=20) == b"a\n"
+    feed.close()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()

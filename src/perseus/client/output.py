@@ -52,9 +52,12 @@ class Feed:
         self.buffers = {"stdout": bytearray(), "stderr": bytearray()}
         # An output is whole in its buffer as long as nothing of it was left out.
         self.whole = {"stdout": stream is not None, "stderr": stream is not None}
-        # Counts events; several threads may read, and one of them pumps at a time.
+        # Counts events; several threads may read, and one of them pumps at a time. The
+        # others hear of each event: who pumps begins again at once, and a lock might
+        # never come to them.
         self.count = 0
-        self._lock = threading.RLock()
+        self._is_pumping = False
+        self._changed = threading.Condition()
         self.ending: Ending | None = None
         self.messages: list[str] = []
         self.job_id = ""
@@ -75,12 +78,20 @@ class Feed:
         ``seen`` is the count the caller knows: when another thread has taken an
         event since, there is something new and nothing is waited for.
         """
-        with self._lock:
-            if seen is not None and seen != self.count:
+        with self._changed:
+            known = self.count if seen is None else seen
+            self._changed.wait_for(lambda: not self._is_pumping or self.count != known)
+            if self.count != known:
                 return True
-            if self._events is None:
+            if (events := self._events) is None:
                 return False
-            return self._pump(self._events)
+            self._is_pumping = True
+        try:
+            return self._pump(events)
+        finally:
+            with self._changed:
+                self._is_pumping = False
+                self._changed.notify_all()
 
     def _pump(self, events: Iterator[dict[str, Any]]) -> bool:
         try:
