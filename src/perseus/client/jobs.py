@@ -205,7 +205,8 @@ class Task:
         return list(self._feed.messages)
 
     def kill(self, signal: int | str = signals.SIGTERM) -> None:
-        """Sends a signal to its process group; SIGTERM and SIGKILL cancel the job."""
+        """Sends a signal to its job, as ``job.kill`` does: signals are for whole jobs, so it
+        reaches every running task of this job; SIGTERM and SIGKILL cancel the job."""
         self.job.kill(signal)
 
     def retry(self) -> JobInfo:
