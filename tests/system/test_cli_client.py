@@ -126,6 +126,32 @@ def test_paths_may_be_objects(client: perseus.Cluster, tmp_path: Path) -> None:
     assert client.fs.read_bytes(big) == bytes(5 << 20)
 
 
+@pytest.mark.parametrize("way", ["direct", "daemon"])
+def test_what_is_flushed_is_seen_before_the_end(
+    client: perseus.Cluster, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "daemon":
+        monkeypatch.setattr(perseus.Files, "has_direct_way", False)
+    path = f"/flushed-{way}"
+    with client.open(path, "a") as file:
+        file.write(b"one\n")
+        file.flush()
+        until(lambda: client.fs.exists(path), "the file is there")
+        if way == "direct":
+            assert next(client.fs.cat(path, follow=True)) == b"one\n"
+        file.write(b"two\n")
+        file.flush()
+    assert client.fs.read_bytes(path) == b"one\ntwo\n"
+    with client.open(path, "w") as file:
+        file.write(b"new")
+        file.flush()
+        if way == "direct":
+            assert client.fs.read_bytes(path) == b"one\ntwo\n"
+    assert client.fs.read_bytes(path) == b"new"
+    with pytest.raises(AlreadyExistsError):
+        client.open(path, "x")
+
+
 def test_a_big_file_and_one_given_up(client: perseus.Cluster) -> None:
     content = os.urandom(1 << 20) * 9
     client.fs.mkdir("/big", parents=True)

@@ -85,7 +85,7 @@ def _filestore_client(transport: "Transport") -> "FilestoreClient":
 class Writer:
     """Takes bytes as a program writes them; decides by their number which way they go.
 
-    Up to SMALL_BYTES stay in memory until ``close``; more go to the chunkservers,
+    Up to SMALL_BYTES stay in memory until ``close`` or ``flush``; more go to the chunkservers,
     or to the daemon by a thread with a bounded queue.
     """
 
@@ -108,6 +108,13 @@ class Writer:
         if self._pending_bytes > SMALL_BYTES:
             self._grow()
         return len(content)
+
+    def flush(self) -> None:
+        """Sends what is pending, which begins the file's writing if nothing has."""
+        if self._big is None and self._pending:
+            self._grow()
+        if self._big is not None:
+            self._big.flush()
 
     def close(self) -> None:
         """The file is whole when it returns."""
@@ -153,6 +160,14 @@ class _ThreadWriter:
         for start in range(0, len(view), PIECE_BYTES):
             self._put(bytes(view[start : start + PIECE_BYTES]))
 
+    def flush(self) -> None:
+        """Returns when the daemon's connection has taken all, or raises what the upload raised."""
+        with self._queue.all_tasks_done:
+            while self._queue.unfinished_tasks and not self._done.is_set():
+                self._queue.all_tasks_done.wait(0.1)
+        if self._done.is_set():
+            self._check()
+
     def close(self) -> None:
         """Ends the upload well."""
         self._put(None)
@@ -184,6 +199,7 @@ class _ThreadWriter:
             if isinstance(item, _AbandonedError):
                 raise item
             yield item
+            self._queue.task_done()
 
     def _run(self) -> None:
         try:

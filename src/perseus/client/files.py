@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from perseus.client import bulk as bulk_bytes
 from perseus.client.messages import DiskUsage, FileInfo, decode
 from perseus.client.spec import BULK_MINIMUM_BYTES
-from perseus.errors import InvalidError, NotFoundError
+from perseus.errors import AlreadyExistsError, InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from perseus.client.transport import Transport
@@ -300,6 +300,11 @@ class File(io.RawIOBase, BinaryIO):
         if kind == "r":
             self._size = files.stat(self.path).size_bytes
         else:
+            if kind == "x" and files.exists(self.path):
+                raise AlreadyExistsError(
+                    f"{self.path} exists already",
+                    hint='mode "w" replaces it, "a" writes at its end',
+                )
             self._writer = bulk_bytes.Writer(files, self.path, kind)
 
     @property
@@ -357,6 +362,13 @@ class File(io.RawIOBase, BinaryIO):
         taken = self._writer.write(bytes(content))
         self._position += taken
         return taken
+
+    def flush(self) -> None:
+        """Sends what was written. With a certificate it is on disk at all replicas then, and
+        others see it in a file that is appended to; through the daemon alone it may wait
+        there for more. One that is new or replaced appears at ``close`` all the same."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Ends writing: the file is whole, or the error that kept it from being so."""
