@@ -21,7 +21,7 @@ from typing import Any
 
 import h11
 
-import perseus
+from perseus import __version__
 from perseus.errors import (
     DeadlineError,
     InvalidError,
@@ -84,7 +84,7 @@ class JsonDoor:
             if path == "/":
                 page |= {
                     "cluster_id": self._cluster_id,
-                    "version": perseus.__version__,
+                    "version": __version__,
                     "services": self._registry.service_names,
                 }
             content, kind = json_codec.dump(page) + b"\n", _JSON
