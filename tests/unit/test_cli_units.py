@@ -1,10 +1,14 @@
 """Amounts as people type and read them."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perseus.cli import units
+from perseus.cli.console import Console
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,28 @@ def test_a_size_reads_back_within_its_rounding(size: int) -> None:
 @given(st.floats(min_value=0, max_value=1e9))
 def test_a_duration_is_short(seconds: float) -> None:
     assert len(units.format_duration(seconds)) <= 9
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain", "plain"),
+        ("two words é", "two words é"),
+        ("\x1b[31m", "$'\\x1b[31m'"),
+        ("a\nb'c\\d", "$'a\\nb\\'c\\\\d'"),
+        ("\x9b", "$'\\xc2\\x9b'"),
+    ],
+)
+def test_names_cannot_write_on_a_terminal(name: str, shown: str) -> None:
+    assert units.quoted(name) == shown
+    said = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, check=True)
+    assert name == shown or said.stdout.decode() == name
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_table_quotes_names_on_a_terminal_alone(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    Console().table(["NAME"], [["\x1b[31mred"]])
+    assert ("\x1b[31mred" in capsys.readouterr().out) is not is_terminal

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from perseus.cli.units import quoted
+
 PROGRESS_INTERVAL_S = 0.1
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _STATE_COLOURS = {
@@ -39,6 +41,11 @@ class Console:
         """A line of the result."""
         sys.stdout.write(text + "\n")
 
+    def shown(self, name: str) -> str:
+        """A name that others chose, for a line of the result: on a terminal it must not
+        move the cursor or look like two; a pipe gets it as it is."""
+        return quoted(name) if sys.stdout.isatty() else name
+
     def json(self, value: Any) -> None:
         """A value as one line of JSON; streams flush each."""
         import json
@@ -56,7 +63,7 @@ class Console:
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Columns, aligned; numbers of a column that has only those to the right."""
-        lines = [[str(cell) for cell in row] for row in rows]
+        lines = [[self.shown(str(cell)) for cell in row] for row in rows]
         widths = [max(len(line[i]) for line in [list(heads), *lines]) for i in range(len(heads))]
         right = [
             bool(lines) and all(_is_amount(line[i]) for line in lines) for i in range(len(heads))

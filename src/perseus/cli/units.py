@@ -71,3 +71,20 @@ def format_duration(seconds: float) -> str:
 
 def _name(flag: str) -> str:
     return f"{flag} " if flag else ""
+
+
+def quoted(name: str) -> str:
+    """A name as a terminal may show it: with what does not print as a shell would be told it."""
+    if name.isprintable():
+        return name
+    return "$'" + "".join(map(_escaped, name)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return "\\" + character
+    if character.isprintable():
+        return character
+    if character in "\n\t\r":
+        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[character]
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))

@@ -206,14 +206,14 @@ def ls(invocation: Invocation) -> int:
         return 0
     for path in options.path:
         if len(options.path) > 1:
-            invocation.console.line(f"{path}:")
+            invocation.console.line(f"{invocation.console.shown(path)}:")
         entries = list(invocation.cluster.fs.iterate(path))
         if options.long:
             heads = ("SIZE", "REPLICAS", "MODIFIED", "OWNER", "NAME")
             invocation.console.table(heads, [_long(entry) for entry in entries])
         else:
             for entry in entries:
-                invocation.console.line(_shown_name(entry))
+                invocation.console.line(invocation.console.shown(_shown_name(entry)))
     return 0
 
 
@@ -242,7 +242,8 @@ def stat(invocation: Invocation) -> int:
     for info in found:
         for name, value in encode(info).items():
             if name != "has_checksum" and (name != "checksum" or info.has_checksum):
-                invocation.console.line(f"{name + ':':<16}{_stat_value(name, value)}")
+                shown = invocation.console.shown(_stat_value(name, value))
+                invocation.console.line(f"{name + ':':<16}{shown}")
     return 0
 
 
