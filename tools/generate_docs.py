@@ -12,6 +12,8 @@ from pathlib import Path
 import docs_cli
 import docs_protocol
 
+from perseus.cli import config
+from perseus.cli.runspec import FLAGS
 from perseus.settings import range_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +23,9 @@ SETTINGS = ROOT / "src" / "perseus" / "settings.py"
 SETTINGS_INTRODUCTION = """\
 # Settings
 
-Made from `src/perseus/settings.py` by `make docs`; do not edit.
+Made from the program by `make docs`; do not edit.
+
+## Of daemons
 
 A daemon takes a setting from the first of these that gives it:
 
@@ -68,7 +72,63 @@ def settings_page() -> str:
         f"| `{name}` | `{default!r}` | {range_text(name)} | `PERSEUS_{name.upper()}` | {comment} |"
         for name, default, comment in settings()
     ]
-    return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n"
+    return SETTINGS_INTRODUCTION + "\n".join(rows) + "\n" + client_part()
+
+
+CLIENT_INTRODUCTION = """
+## Of the command line
+
+A flag goes before the environment, that before `perseus.toml` in this folder or above,
+and that before `~/.config/perseus/config.toml`. Both files may hold daemon settings too,
+for `perseus init`, `join` and `dev up`.
+
+| setting | environment | meaning |
+|---|---|---|
+"""
+
+TASK_INTRODUCTION = """
+## What a task finds in its environment
+
+Beside `PATH`, `HOME`, `LANG` and `TMPDIR`. `--env` may replace all but the last.
+
+| variable | meaning |
+|---|---|
+"""
+
+# Each is set in ``jobs.attempts``; a test compares the two.
+TASK_VARIABLES = {
+    "PERSEUS_JOB_ID": "The job's id.",
+    "PERSEUS_TASK_ID": "The job's id and the task's number, with a dot between.",
+    "PERSEUS_TASK_INDEX": "The task's number in its job, from 0.",
+    "PERSEUS_TASK_COUNT": "How many tasks the job has.",
+    "PERSEUS_ATTEMPT": "The attempt's number, which grows each time the task is begun anew.",
+    "PERSEUS_NODE": "The name of the node that it runs on.",
+    "PERSEUS_USER": "Who submitted the job.",
+    "PERSEUS_ATTEMPT_FOLDER": "The attempt's folder on the node, removed afterwards.",
+}
+
+
+def client_part() -> str:
+    """Settings of clients, and the variables of tasks."""
+    rows = [
+        f"| `{name}` | `{_client_variable(name)}` | {meaning} |"
+        for name, meaning in config.SETTINGS.items()
+    ]
+    names = ", ".join(f"`{name}`" for name in sorted(entry[0] for entry in FLAGS.values()))
+    run = f"\n\nThe names in `[run]`, each also `PERSEUS_RUN_NAME` in capitals: {names}.\n"
+    variables = [f"| `{name}` | {meaning} |" for name, meaning in TASK_VARIABLES.items()]
+    return (
+        CLIENT_INTRODUCTION
+        + "\n".join(rows)
+        + run
+        + TASK_INTRODUCTION
+        + "\n".join(variables)
+        + "\n"
+    )
+
+
+def _client_variable(name: str) -> str:
+    return "PERSEUS_RUN_..." if name == "run" else f"PERSEUS_{name.upper()}"
 
 
 def pages() -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import generate_docs
 import pytest
 
+from perseus.cli import config, runspec
 from perseus.filestore.namespace import Namespace
 from perseus.filestore.replication import Replication
 from perseus.identity.tokens import Tokens
@@ -27,6 +28,17 @@ def test_reference_pages_are_fresh() -> None:
 @pytest.mark.parametrize("part", ["## perseus run\n", "`lease_s`", "### service Jobs"])
 def test_reference_pages_hold_what_they_should(part: str) -> None:
     assert any(part in page for page in generate_docs.pages().values())
+
+
+def test_clients_settings_and_the_variables_of_tasks_are_on_the_page() -> None:
+    page = generate_docs.settings_page()
+    flags = {entry[0] for entry in runspec.FLAGS.values()}
+    source = (ROOT / "src/perseus/jobs/attempts.py").read_text()
+    variables = set(re.findall(r"\bPERSEUS_[A-Z_]+", source))
+    assert variables == set(generate_docs.TASK_VARIABLES)
+    missing = [n for n in {*config.SETTINGS, *flags, *variables} if f"`{n}`" not in page]
+    assert not missing
+    assert {"PERSEUS_QUIET", "PERSEUS_JSON", "PERSEUS_CONTEXT"} <= set(re.findall(r"\w+", page))
 
 
 def test_links_between_pages_lead_somewhere() -> None:
