@@ -52,8 +52,10 @@ class Settings:
     scrub_interval_s: float = 86400.0
     # Seconds before a lost node's chunks are made anew elsewhere, counted from its loss.
     replication_delay_s: float = 5.0
-    # Seconds a certificate lasts; it is renewed when a third of this is left.
+    # Seconds a node's certificate lasts; it is renewed when a third of this is left.
     certificate_s: float = 90 * 86400.0
+    # Seconds the certificate of a person or program lasts; each use renews it when a third is left.
+    user_certificate_s: float = 365 * 86400.0
     # What local users other than the daemon's own may do over the Unix socket:
     # none, viewer or user.
     socket_role: str = "none"
@@ -76,6 +78,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "scrub_interval_s": (1.0, 366 * 86400.0),
     "replication_delay_s": (0.0, 86400.0),
     "certificate_s": (10.0, 3650 * 86400.0),
+    "user_certificate_s": (10.0, 3650 * 86400.0),
     "cpu": (0.0, 65536.0),
 }
 # What a word may be.

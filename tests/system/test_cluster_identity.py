@@ -10,15 +10,21 @@ from pathlib import Path
 import pytest
 from harness import FAST_LEASE, Cluster, cluster, until
 
+from perseus.client import context as contexts
 from perseus.client import store
-from perseus.identity.files import Identity
+from perseus.daemon import config, lifecycle
+from perseus.errors import RefusedError
+from perseus.identity import roles
+from perseus.identity.authority import Authority
+from perseus.identity.files import Identity, new_key_and_request
+from perseus.identity.subject import Subject, validity_of
 from perseus.rpc.http_client import UnixConnection
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes whose certificates last half a minute beyond the backdating."""
-    settings = {**FAST_LEASE, "certificate_s": "30"}
+    """Two nodes whose certificates last ten seconds, the least that they may."""
+    settings = {**FAST_LEASE, "certificate_s": "10"}
     with cluster(tmp_path_factory.mktemp("short"), nodes=2, settings=settings) as made:
         yield made
 
@@ -60,12 +66,6 @@ def test_a_stranger_gets_an_alert_from_every_port(short: Cluster, tmp_path: Path
 
 
 def test_a_users_certificate_is_renewed_by_use(short: Cluster, tmp_path: Path) -> None:
-    from perseus.client import context as contexts
-    from perseus.identity import roles
-    from perseus.identity.authority import Authority
-    from perseus.identity.files import new_key_and_request
-    from perseus.identity.subject import Subject, validity_of
-
     authority = Authority.load(short.folder / "node-1" / "identity")
     key_pem, request_pem = new_key_and_request("ada")
     # Made so long ago that less than a third is left.
@@ -93,8 +93,72 @@ def test_bytes_through_the_master_outlive_its_first_certificate(short: Cluster) 
     short.perseus("fs", "put", "-", "/through", stdin=b"z" * 100_000).ok()
     data = short.folder / "node-1"
     # What the daemon was started with has expired then.
-    ends_at_s = (data / "cluster.json").stat().st_mtime + 30
+    ends_at_s = (data / "cluster.json").stat().st_mtime + 10
     until(lambda: time.time() > ends_at_s + 1, "the first certificate has expired")
     with UnixConnection(str(data / "run" / "perseusd.sock")) as connection:
         pieces = list(connection.stream("Files.Read", {"path": "/through"}))
     assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == b"z" * 100_000
+
+
+def expire(folder: Path, authority: Path) -> None:
+    """As if the identity in ``folder`` had not been used for longer than it lasts."""
+    identity = Identity.load(folder)
+    key_pem, request_pem = new_key_and_request(identity.subject.name)
+    made_s = time.time() - 7200
+    pem = Authority.load(authority).sign(request_pem, identity.subject, 3600.0, made_s)
+    identity.renewed(pem, identity.ca_pem, key_pem).save()
+
+
+def test_a_cluster_that_was_off_for_longer_than_its_certificates(tmp_path: Path) -> None:
+    settings = {"lease_s": "1", "heartbeat_s": "0.2"}
+    with cluster(tmp_path, nodes=2, settings=settings) as made:
+        made.perseus("fs", "put", "-", "/kept", stdin=b"k" * 100_000).ok()
+        master, node = made.folder / "node-1", made.folder / "node-2"
+        for data in (master, node):
+            lifecycle.stop(data)
+            expire(data / "identity", master / "identity")
+        context = contexts.load(str(made.context))
+        authority = Authority.load(master / "identity")
+        key_pem, request_pem = new_key_and_request("owner")
+        subject = Subject("user", "owner", roles.ADMIN)
+        old = authority.sign(request_pem, subject, 3600.0, time.time() - 7200)
+        context.certificate_pem, context.key_pem = old.decode(), key_pem.decode()
+        store.save(context, context.path)
+
+        # The master mends itself and its owner's context; the node is told how to come back.
+        lifecycle.start(master)
+        with pytest.raises(RefusedError) as refused:
+            lifecycle.start(node)
+        assert f"--data {node}" in refused.value.hint
+
+        def states() -> list[str]:
+            return [each["state"] for each in made.perseus("--json", "nodes").ok().json()]
+
+        until(
+            lambda: states() == ["NODE_STATE_ALIVE", "NODE_STATE_LOST"], "the node's lease is over"
+        )
+        before = made.perseus("--json", "nodes").ok().json()
+        token = made.perseus("token", "create").ok().text.strip()
+        address = config.load(master).advertise
+        made.perseus("join", address, "--token", token, "--data", str(node)).ok()
+
+        def two_replicas() -> bool:
+            about = made.perseus("--json", "fs", "stat", "/kept").ok().json()
+            return bool(about["live_replicas"] == 2)
+
+        until(two_replicas, "both replicas are back")
+        after = made.perseus("--json", "nodes").ok().json()
+        assert [each["node_id"] for each in after] == [each["node_id"] for each in before]
+        assert made.perseus("fs", "cat", "/kept").ok().stdout == b"k" * 100_000
+
+
+def test_a_node_that_was_given_up_cannot_come_back_as_itself(tmp_path: Path) -> None:
+    with cluster(tmp_path, nodes=2) as made:
+        master, node = made.folder / "node-1", made.folder / "node-2"
+        lifecycle.stop(node)
+        expire(node / "identity", master / "identity")
+        made.perseus("nodes", "rm", "--force", "node-2").ok()
+        token = made.perseus("token", "create").ok().text.strip()
+        address = config.load(master).advertise
+        told = made.perseus("join", address, "--token", token, "--data", str(node))
+        assert told.code != 0 and "any more" in told.stderr and "empty folder" in told.stderr

@@ -280,10 +280,10 @@ def test_findings_about_a_live_node() -> None:
         clock_skew_s=-30.0,
         certificate_expires_at_s=1000.0 + 86400,
     )
-    messages = [f.message for f in diagnose_node(node, Instant(0.0, 1000.0), "0.1")]
+    messages = [f.message for f in diagnose_node(node, Instant(0.0, 1000.0), "0.1", 7776000.0)]
     assert messages == [
         "attic has a clock 30.0 s behind the master's",
-        "attic has a certificate that expires in 1.0 days and was not renewed",
+        "attic has a certificate that expires in 24 hours and was not renewed",
         "attic has 100 MiB of disk left",
         "attic runs Perseus 0.0, the master 0.1",
     ]

@@ -51,6 +51,7 @@ def run(data: Path, ready: Callable[[], None]) -> None:
 
 
 def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[], None]) -> None:
+    from perseus.daemon.reissue import reissue
     from perseus.daemon.serving import Daemon
     from perseus.filestore import chunkserver
     from perseus.runtime import descriptors, spawner, spawner_journal
@@ -64,6 +65,7 @@ def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[]
     # After the fork, so that tasks have the limit that the daemon was started with.
     descriptors.raise_limit()
     _write_pid(paths.pid)
+    reissue(about, paths, settings)
     _tune()
     asyncio.run(Daemon(about, paths, settings, forked).serve(ready))
 

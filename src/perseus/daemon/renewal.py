@@ -14,6 +14,7 @@ from perseus.runtime.ports import Clock
 CHECK_INTERVAL_S = 3600.0
 # After a failure, and for certificates that live shorter than hours (tests).
 RETRY_INTERVAL_S = 60.0
+PAUSE_MINIMUM_S = 0.1
 CALL_TIMEOUT_S = 30.0
 # How many checks fall within the time in which a certificate should be renewed.
 CHECKS_PER_LIFETIME = 30
@@ -51,9 +52,8 @@ class Renewal:
             await self._clock.sleep(pause_s)
 
     def _pause_s(self) -> float:
-        about = self._identity.certificate
-        lifetime_s = about.not_after_s - about.not_before_s
-        return min(CHECK_INTERVAL_S, lifetime_s / CHECKS_PER_LIFETIME)
+        lifetime_s = self._identity.certificate.lifetime_s
+        return max(PAUSE_MINIMUM_S, min(CHECK_INTERVAL_S, lifetime_s / CHECKS_PER_LIFETIME))
 
     async def _renew(self) -> None:
         key_pem, request_pem = await asyncio.to_thread(

@@ -6,6 +6,7 @@ they fail, so they can be tried again.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -23,7 +24,6 @@ from perseus.errors import ConflictError, InvalidError, UnavailableError
 from perseus.ids import ALPHABET, check_node_name, encode
 from perseus.runtime.real import RealDisk, RealRandom
 
-USER_CERTIFICATE_S = 365 * 86400.0
 NODE_ID_LENGTH = 8
 CLUSTER_ID_LENGTH = 10
 # Stands in a data folder while a node is made in it.
@@ -59,8 +59,8 @@ def initialise(
         authority.save(paths.identity)
         node_id = new_id(NODE_ID_LENGTH)
         node = Subject("node", name, roles.NODE, node_id, is_master=True)
-        lifetime_s = settings_module.from_mappings(settings or {}).certificate_s
-        _own_identity(authority, node, paths.identity, lifetime_s)
+        lifetimes = settings_module.from_mappings(settings or {})
+        _own_identity(authority, node, paths.identity, lifetimes.certificate_s)
         made = NodeConfig(
             cluster_id=cluster_id,
             node_id=node_id,
@@ -73,7 +73,7 @@ def initialise(
             settings=dict(settings or {}),
             labels=dict(labels or {}),
         )
-        _write_owner_context(authority, paths, made)
+        _write_owner_context(authority, paths, made, lifetimes.user_certificate_s)
         # Here alone it is made: a master that finds none later has lost it.
         SqliteStore(paths.state, cluster_id, create=True).close()
         config.save(data, made)
@@ -88,7 +88,7 @@ def _own_identity(authority: Any, subject: Any, folder: Path, lifetime_s: float)
     Identity.of(folder, authority.ca_pem, certificate_pem, key_pem).save()
 
 
-def _write_owner_context(authority: Any, paths: Paths, made: NodeConfig) -> None:
+def _write_owner_context(authority: Any, paths: Paths, made: NodeConfig, lifetime_s: float) -> None:
     """The context of whoever made the cluster: an administrator."""
     from perseus.identity import roles
     from perseus.identity.files import new_key_and_request
@@ -97,7 +97,7 @@ def _write_owner_context(authority: Any, paths: Paths, made: NodeConfig) -> None
     owner = os.environ.get("USER") or os.environ.get("LOGNAME") or "owner"
     key_pem, request_pem = new_key_and_request(owner)
     subject = Subject("user", owner[:64], roles.ADMIN)
-    certificate_pem = authority.sign(request_pem, subject, USER_CERTIFICATE_S, time.time())
+    certificate_pem = authority.sign(request_pem, subject, lifetime_s, time.time())
     context = {
         "name": made.node_name,
         "cluster_id": made.cluster_id,
@@ -128,7 +128,7 @@ def join(
     secret is sent. Raises RefusedError (token, CA, clock), AlreadyExistsError
     (the name), UnavailableError (nobody answers).
     """
-    from perseus.identity.files import Identity, new_key_and_request
+    from perseus.identity.files import new_key_and_request
     from perseus.rpc.tls_client import bootstrap
 
     check_node_name(name)
@@ -140,20 +140,9 @@ def join(
         connection, parts = bootstrap(master, token)
         stack.enter_context(connection)
         key_pem, request_pem = new_key_and_request(name)
-        answer = connection.call(
-            "Cluster.Join",
-            {
-                "token": parts.secret,
-                "name": name,
-                "certificate_request_pem": request_pem.decode(),
-                "protocol": settings_module.PROTOCOL_MAXIMUM,
-                "version": perseus.__version__,
-                "labels": labels or {},
-                "time_s": time.time(),
-            },
-        )
-        certificate_pem, ca_pem = answer["certificate_pem"], answer["ca_pem"]
-        Identity.of(paths.identity, ca_pem.encode(), certificate_pem.encode(), key_pem).save()
+        request = _join_request(parts.secret, name, request_pem, labels or {})
+        answer = connection.call("Cluster.Join", request)
+        _save_identity(paths.identity, answer, key_pem)
         made = NodeConfig(
             cluster_id=answer["cluster_id"],
             node_id=answer["node_id"],
@@ -168,6 +157,65 @@ def join(
         )
         config.save(data, made)
         return made
+
+
+def _join_request(
+    secret: str, name: str, request_pem: bytes, labels: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "token": secret,
+        "name": name,
+        "certificate_request_pem": request_pem.decode(),
+        "protocol": settings_module.PROTOCOL_MAXIMUM,
+        "version": perseus.__version__,
+        "labels": labels,
+        "time_s": time.time(),
+    }
+
+
+def _save_identity(folder: Path, answer: dict[str, Any], key_pem: bytes) -> None:
+    from perseus.identity.files import Identity
+
+    certificate_pem, ca_pem = answer["certificate_pem"], answer["ca_pem"]
+    Identity.of(folder, ca_pem.encode(), certificate_pem.encode(), key_pem).save()
+
+
+def has_expired(data: Path) -> bool:
+    """Whether ``data`` is of a node, not the master, whose certificate is over."""
+    from perseus.identity.files import Identity
+
+    if not config.exists(data) or config.load(data).is_master:
+        return False
+    return time.time() >= Identity.load(Paths(data).identity).expires_at_s
+
+
+def rejoin(master: str, token: str, data: Path) -> NodeConfig:
+    """Gives the node of ``data``, whose certificate is over, a new one. It stays the node
+    that it was, with its replicas. Raises as ``join``, and ConflictError while it runs."""
+    from perseus.identity.files import Identity, new_key_and_request
+    from perseus.identity.subject import fingerprint
+    from perseus.rpc.tls_client import bootstrap
+
+    about = config.load(data)
+    paths = Paths(data)
+    config.split_address(master)
+    with contextlib.ExitStack() as stack:
+        stack.callback(FolderLock(data).release)
+        connection, parts = bootstrap(master, token)
+        stack.enter_context(connection)
+        if parts.ca_fingerprint != fingerprint(Identity.load(paths.identity).ca_pem):
+            raise ConflictError(
+                f"{data} is node {about.node_name} of cluster {about.cluster_id}, "
+                "the token is of another cluster",
+                hint="choose another folder with --data",
+            )
+        key_pem, request_pem = new_key_and_request(about.node_name)
+        request = _join_request(parts.secret, about.node_name, request_pem, about.labels)
+        answer = connection.call("Cluster.Join", {**request, "node_id": about.node_id})
+        _save_identity(paths.identity, answer, key_pem)
+    made = dataclasses.replace(about, master_address=master)
+    config.save(data, made)
+    return made
 
 
 def create_token(data: Path, role: str = "node") -> tuple[str, str]:

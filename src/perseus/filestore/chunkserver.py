@@ -51,8 +51,10 @@ from perseus.rpc.stranger_guard import StrangerGuard
 STREAMS_MAXIMUM = 128
 DIRECTIVE_THREADS = 4
 STOP_GRACE_S = 0.5
-# How often to look for a renewed certificate.
+# How often to look for a renewed certificate: at least so often within its life.
 IDENTITY_LOOK_S = 30.0
+IDENTITY_LOOKS_PER_LIFETIME = 30
+IDENTITY_LOOK_MINIMUM_S = 0.1
 
 _log = logging.getLogger("perseus.chunkserver")
 
@@ -190,10 +192,15 @@ class Chunkserver:
 
     def _watch_identity(self) -> None:
         """Takes a renewed certificate when there is one."""
-        while not self._ended.wait(IDENTITY_LOOK_S):
+        while not self._ended.wait(self._look_s()):
             if self._identity.changed():
                 self._channels.use_identity(self._identity.identity)
                 self._files.use_identity(self._identity.identity)
+
+    def _look_s(self) -> float:
+        lifetime_s = self._identity.identity.certificate.lifetime_s
+        look_s = min(IDENTITY_LOOK_S, lifetime_s / IDENTITY_LOOKS_PER_LIFETIME)
+        return max(IDENTITY_LOOK_MINIMUM_S, look_s)
 
     def _handlers(self) -> Any:
         return grpc.method_handlers_generic_handler(

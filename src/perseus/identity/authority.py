@@ -20,6 +20,7 @@ from perseus.errors import AlreadyExistsError, InvalidError, NotFoundError
 from perseus.identity import files, roles
 from perseus.identity.subject import (
     AUTHORITY_MARK,
+    BACKDATE_S,
     NAME_MAXIMUM_BYTES,
     Subject,
     check_cluster_id,
@@ -29,8 +30,6 @@ from perseus.identity.subject import (
 )
 from perseus.runtime.real import RealDisk
 
-# Certificates begin this long ago, for clocks that are a little behind.
-BACKDATE_S = 300.0
 AUTHORITY_LIFETIME_S = 20 * 365 * 86400.0
 REQUEST_MAXIMUM_BYTES = 16 << 10
 

@@ -102,8 +102,8 @@ class Identity:
 
     def needs_renewal(self, time_s: float) -> bool:
         """Whether a third of its lifetime or less is left."""
-        lifetime_s = self.certificate.not_after_s - self.certificate.not_before_s
-        return self.certificate.not_after_s - time_s <= lifetime_s * RENEWAL_SHARE
+        left_s = self.certificate.not_after_s - time_s
+        return left_s <= self.certificate.lifetime_s * RENEWAL_SHARE
 
     def renewed(self, certificate_pem: bytes, ca_pem: bytes, key_pem: bytes) -> "Identity":
         """The same folder's next identity; raises InvalidError when it is not the same subject."""
@@ -154,19 +154,20 @@ def check_validity(certificate: Certificate, time_s: float, where: str) -> None:
         over_s = time_s - certificate.not_after_s
         raise RefusedError(
             f"the certificate of {certificate.subject.name} ({where}) expired "
-            f"{_duration(over_s)} ago",
+            f"{duration_text(over_s)} ago",
             hint="check this machine's clock (`date`); else log in or join again with a new token",
         )
     if time_s < certificate.not_before_s:
         early_s = certificate.not_before_s - time_s
         raise RefusedError(
             f"the certificate of {certificate.subject.name} ({where}) begins only in "
-            f"{_duration(early_s)}: a clock is off",
+            f"{duration_text(early_s)}: a clock is off",
             hint="set this machine's clock (`date`)",
         )
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """A time in words, about."""
     for unit_s, word in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:.0f} {word}"

@@ -44,7 +44,6 @@ from perseus.settings import Settings
 # A clock that is off by more than this may not join: certificates would not hold.
 CLOCK_SKEW_MAXIMUM_S = 300.0
 ID_LENGTH = 8
-USER_CERTIFICATE_S = 365 * 86400.0
 FINDINGS_MAXIMUM = 1000
 
 # Fills in what another package knows of the node that the message is of.
@@ -106,16 +105,20 @@ class ClusterService:
         )
 
     async def join(self, request: cluster_pb2.JoinRequest, call: Call) -> cluster_pb2.JoinResponse:
-        """The holder of a node's token becomes a node; token and node in one transaction."""
+        """The holder of a node's token becomes a node; token and node in one transaction.
+        One that was a node stays it, and keeps its replicas."""
         self._check_clock(request.time_s)
         _check_protocol(request.protocol, request.version)
-        node_id = encode(self._random.bits(5 * ID_LENGTH), ID_LENGTH)
+        node_id = request.node_id or encode(self._random.bits(5 * ID_LENGTH), ID_LENGTH)
         node = AddNode(node_id, request.name, dict(request.labels))
-        redeem = _redemption(call.caller, request.token, request.name, node, (roles.NODE,))
+        following = None if request.node_id else node
+        redeem = _redemption(call.caller, request.token, request.name, following, (roles.NODE,))
         # From here to the step nothing awaits, so what was checked still holds in it.
         at = self._driver.instant()
         self._tokens.check(at, redeem)
         self._membership.check_join(node.name, node.labels, at.now_s)
+        if request.node_id:
+            self._check_return(request.node_id, request.name)
         certificate_pem = self._authority.sign(
             request.certificate_request_pem.encode(),
             Subject("node", node.name, roles.NODE, node_id),
@@ -141,7 +144,10 @@ class ClusterService:
         token = self._tokens.check(at, redeem)
         subject = Subject("user", request.name, token.role)
         certificate_pem = self._authority.sign(
-            request.certificate_request_pem.encode(), subject, USER_CERTIFICATE_S, at.time_s
+            request.certificate_request_pem.encode(),
+            subject,
+            self._settings.user_certificate_s,
+            at.time_s,
         )
         await self._driver.do(redeem)
         return cluster_pb2.LoginResponse(
@@ -250,7 +256,9 @@ class ClusterService:
         findings = [
             finding
             for node in self._membership.nodes()
-            for finding in diagnose_node(node, at, self._about.version)
+            for finding in diagnose_node(
+                node, at, self._about.version, self._settings.certificate_s
+            )
         ]
         for provider in self.finding_providers:
             findings.extend(provider())
@@ -263,6 +271,16 @@ class ClusterService:
         for detail in self.node_details:
             detail(message)
         return message
+
+    def _check_return(self, node_id: str, name: str) -> None:
+        """Raises RefusedError unless a node of that id and name may come back."""
+        known = self._membership.find(node_id)
+        if known is None or known.name != name or known.is_master:
+            raise RefusedError(
+                f"this cluster has no node {name} with the id {node_id} any more: it was "
+                "removed, or another took its name, and what it holds was given up",
+                hint=f"join with an empty folder: perseus join --name {name} --data FOLDER ...",
+            )
 
     def _check_clock(self, time_s: float) -> None:
         own_s = self._driver.instant().time_s
@@ -283,7 +301,8 @@ class ClusterService:
                 hint="log in with a token: perseus login HOST:PORT --token T",
             )
         if caller.kind == "user":
-            return Subject("user", caller.name, caller.role), USER_CERTIFICATE_S
+            subject = Subject("user", caller.name, caller.role)
+            return subject, self._settings.user_certificate_s
         node = self._membership.find(caller.node_id)
         if node is None:
             raise RefusedError(f"node {caller.name} is no longer part of this cluster")

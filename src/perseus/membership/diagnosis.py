@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from perseus.identity.files import duration_text
 from perseus.membership.values import NodeInfo, NodeState
 from perseus.proto.v1 import cluster_pb2
 from perseus.runtime.machine import Instant
@@ -10,18 +11,23 @@ CLOCK_SKEW_MAXIMUM_S = 2.0
 # The share of its disk below which a node's free space is worth a word.
 DISK_FREE_SHARE = 0.05
 DISK_FREE_BYTES = 1 << 30
+# A certificate is renewed when a third of its life is left; half of that is late.
 EXPIRY_WARNING_S = 7 * 86400.0
+EXPIRY_WARNING_SHARE = 1 / 6
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
 
-def diagnose_node(node: NodeInfo, at: Instant, version: str) -> Iterator[cluster_pb2.Finding]:
-    """Findings about one node; ``version`` is the master's program."""
+def diagnose_node(
+    node: NodeInfo, at: Instant, version: str, certificate_s: float
+) -> Iterator[cluster_pb2.Finding]:
+    """Findings about one node; ``version`` is the master's program, ``certificate_s`` how
+    long the certificates last that it signs."""
     yield from _standing(node, at)
     if not node.alive:
         return
     yield from _clock(node)
-    yield from _certificate(node, at)
+    yield from _certificate(node, at, certificate_s)
     yield from _disk(node)
     if node.version != version:
         yield _finding(
@@ -70,12 +76,12 @@ def _clock(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
         )
 
 
-def _certificate(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
+def _certificate(node: NodeInfo, at: Instant, lifetime_s: float) -> Iterator[cluster_pb2.Finding]:
     if not node.certificate_expires_at_s:
         return
     left_s = node.certificate_expires_at_s - at.time_s
-    if left_s < EXPIRY_WARNING_S:
-        when = f"expires in {left_s / 86400:.1f} days" if left_s > 0 else "has expired"
+    if left_s < min(EXPIRY_WARNING_S, lifetime_s * EXPIRY_WARNING_SHARE):
+        when = f"expires in {duration_text(left_s)}" if left_s > 0 else "has expired"
         yield _finding(
             ERROR if left_s <= 0 else WARNING,
             node,

@@ -70,16 +70,19 @@ def join(invocation: Invocation) -> int:
 
     options = invocation.options
     data = _data_folder(options.data)
-    made = setup.join(
-        options.address,
-        options.token,
-        data,
-        options.listen,
-        options.name or embedded.node_name(),
-        settings=_settings(invocation),
-        labels=parse_labels(options.label),
-        advertise=options.advertise,
-    )
+    if setup.has_expired(data):
+        made = setup.rejoin(options.address, options.token, data)
+    else:
+        made = setup.join(
+            options.address,
+            options.token,
+            data,
+            options.listen,
+            options.name or embedded.node_name(),
+            settings=_settings(invocation),
+            labels=parse_labels(options.label),
+            advertise=options.advertise,
+        )
     _keep_node_context(made, data)
     if not options.no_start:
         lifecycle.start(data)

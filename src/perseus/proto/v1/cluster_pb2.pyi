@@ -48,7 +48,7 @@ class ClusterInfo(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., version: _Optional[str] = ..., protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., caller_name: _Optional[str] = ..., caller_role: _Optional[_Union[_common_pb2.Role, str]] = ..., master_address: _Optional[str] = ..., master_time_s: _Optional[float] = ..., node_name: _Optional[str] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("token", "name", "certificate_request_pem", "protocol", "version", "labels", "time_s")
+    __slots__ = ("token", "name", "certificate_request_pem", "protocol", "version", "labels", "time_s", "node_id")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class JoinRequest(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TIME_S_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
     token: str
     name: str
     certificate_request_pem: str
@@ -70,7 +71,8 @@ class JoinRequest(_message.Message):
     version: str
     labels: _containers.ScalarMap[str, str]
     time_s: float
-    def __init__(self, token: _Optional[str] = ..., name: _Optional[str] = ..., certificate_request_pem: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., time_s: _Optional[float] = ...) -> None: ...
+    node_id: str
+    def __init__(self, token: _Optional[str] = ..., name: _Optional[str] = ..., certificate_request_pem: _Optional[str] = ..., protocol: _Optional[int] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., time_s: _Optional[float] = ..., node_id: _Optional[str] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("cluster_id", "node_id", "node_name", "certificate_pem", "ca_pem")
