@@ -344,7 +344,9 @@ async def serve(socket_path: str) -> None:
     caller = CuttingCaller("me", roles.ADMIN, "local")
 
     def connect() -> HttpConnection:
-        made = HttpConnection(lambda c, r: door.answer(c, r, caller), connections.discard)
+        made = HttpConnection(
+            lambda c, r: door.answer(c, r, caller), door.broken, connections.discard
+        )
         connections.add(made)
         return made
 

@@ -68,7 +68,7 @@ def test_what_a_task_finds(tmp_path: Path) -> None:
             "pwd; cat sub/in.txt; echo; env; cat; ls -d $TMPDIR; mktemp; echo oops >&2",
             task=3,
             count=7,
-            environment={"COLOUR": "red", "LANG": "C"},
+            environment={"COLOUR": "red", "LANG": "C", "PERSEUS_TASK_INDEX": "77"},
             files=[jobs_pb2.PlacedFile(name="sub/in.txt", path="/a.txt")],
         )
         lines = ended.stdout.inline.decode().splitlines()

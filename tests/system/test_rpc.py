@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ from perseus.identity.files import Identity
 from perseus.identity.subject import read
 from perseus.proto.v1 import agent_pb2, cluster_pb2, filestore_pb2, jobs_pb2
 from perseus.rpc import tls_client
+from perseus.rpc.call import Caller
 from perseus.rpc.channels import aio_channel, sync_channel
 from perseus.rpc.forward import forwarding
 from perseus.rpc.front import Front
@@ -185,6 +187,54 @@ def test_http_statuses_and_errors(lab: Lab) -> None:
         "400",
         "invalid",
     )
+
+
+def _raw(lab: Lab, request: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of what comes on a connection of its own."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(LIMIT_S)
+        connection.connect(str(lab.folder / "master.sock"))
+        connection.sendall(request)
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+    head, _, body = got.partition(b"\r\n\r\n")
+    return head, body
+
+
+@pytest.mark.parametrize("path", ["/", "/nonsense"])
+def test_head_is_get_without_the_body(lab: Lab, path: str) -> None:
+    lab.front()
+    rest = f"{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode()
+    head, body = _raw(lab, b"HEAD " + rest)
+    assert body == b"" and head == _raw(lab, b"GET " + rest)[0]
+    assert b"content-length: 0" not in head
+
+
+def test_a_target_with_its_host_is_its_path(lab: Lab) -> None:
+    lab.front()
+    request = b"GET http://perseus/healthz?x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    assert b"SERVING" in _raw(lab, request)[1]
+
+
+@pytest.mark.parametrize(
+    "more", [b"x: " + b"y" * 70_000 + b"\r\n", b"x: y\r\n" * 200, b"nonsense\r\n"]
+)
+def test_heads_are_bounded_and_refused_in_json(lab: Lab, more: bytes) -> None:
+    lab.front()
+    head, body = _raw(lab, b"GET / HTTP/1.1\r\nhost: x\r\n" + more + b"\r\n")
+    assert head.startswith(b"HTTP/1.1 4") and b"application/json" in head
+    assert json.loads(body)["error"]["code"] in ("invalid", "too_large")
+
+
+def test_pages_are_refused_to_whom_calls_are(lab: Lab) -> None:
+    def refuse(caller: Caller) -> None:
+        raise RefusedError(f"{caller} was removed")
+
+    registry = Registry(refuse)
+    lab.front(registry=registry)
+    for page in ("/", "/healthz"):
+        assert json.loads(curl_socket(lab, page))["error"]["code"] == "refused"
 
 
 def test_bodies_are_bounded(lab: Lab) -> None:

@@ -50,6 +50,18 @@ def test_submit_fills_in_defaults_and_answers_when_durable() -> None:
     run(story())
 
 
+@pytest.mark.parametrize("timeout_s", [-1.0, float("nan"), float("inf")])
+def test_a_time_to_wait_that_is_none(timeout_s: float) -> None:
+    async def story() -> None:
+        stage = Stage()
+        stage.world.submit("aaaa0000")
+        request = jobs_pb2.WaitRequest(job_id="aaaa0000", timeout_s=timeout_s)
+        with pytest.raises(InvalidError, match="timeout_s"):
+            await asyncio.wait_for(stage.service.wait(request, call()), 10.0)
+
+    run(story())
+
+
 def test_ids_prefixes_and_last() -> None:
     async def story() -> None:
         stage = Stage()

@@ -261,6 +261,9 @@ def test_labels_and_draining_are_kept() -> None:
         world.do(UpdateNode("attic"))
     with pytest.raises(InvalidError):
         world.do(UpdateNode("kitchen", {"": "x"}))
+    for key, value in (("a=b", "x"), ("a\n", "x"), ("a", "x\n")):
+        with pytest.raises(InvalidError, match="cannot be printed"):
+            world.do(UpdateNode("kitchen", {key: value}))
     with pytest.raises(TooLargeError):
         world.do(UpdateNode("kitchen", {f"l{n}": "x" for n in range(state.LABELS_MAXIMUM + 1)}))
 

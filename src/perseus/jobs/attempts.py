@@ -319,8 +319,10 @@ class Attempt:
     def _environment(self) -> dict[str, str]:
         start = self.start
         environment = dict(self._host.base_environment)
+        environment["TMPDIR"] = os.path.join(self.folder, "tmp")
+        environment.update(start.spec.environment)
+        # Not for the task to choose: a program relies on them to know which task it is.
         environment.update(
-            TMPDIR=os.path.join(self.folder, "tmp"),
             PERSEUS_JOB_ID=self.job_id,
             PERSEUS_TASK_ID=f"{self.job_id}.{self._task_number}",
             PERSEUS_TASK_INDEX=str(start.task_index),
@@ -328,10 +330,9 @@ class Attempt:
             PERSEUS_ATTEMPT=str(self._number),
             PERSEUS_NODE=self._host.node,
             PERSEUS_USER=start.user,
+            # Left-overs are known by it (runtime.spawner_journal).
+            PERSEUS_ATTEMPT_FOLDER=self.folder,
         )
-        environment.update(start.spec.environment)
-        # Not for the task to choose: left-overs are known by it (runtime.spawner_journal).
-        environment["PERSEUS_ATTEMPT_FOLDER"] = self.folder
         return environment
 
     def _open_stdin(self) -> str:

@@ -5,6 +5,7 @@ durable; whoever waits is woken by the effect JobChanged, after the commit.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -172,7 +173,13 @@ class JobsService:
         """The job when it has ended, or as it is when the time is over; 0 means as long as
         WAIT_MAXIMUM_S."""
         job = self._resolve(request.job_id, call)
-        timeout_s = min(max(0.0, request.timeout_s) or WAIT_MAXIMUM_S, WAIT_MAXIMUM_S)
+        # So written that what is no number at all is refused as well.
+        if not 0 <= request.timeout_s < math.inf:
+            raise InvalidError(
+                f"timeout_s: {request.timeout_s} is not a time in seconds",
+                hint=f"0 means as long as the most, {WAIT_MAXIMUM_S:.0f} s",
+            )
+        timeout_s = min(request.timeout_s or WAIT_MAXIMUM_S, WAIT_MAXIMUM_S)
         if job.active:
             await self._await_end(job, timeout_s)
         return views.job_message(job)

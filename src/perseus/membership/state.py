@@ -413,6 +413,13 @@ def _check_labels(labels: Mapping[str, str]) -> None:
                 f"label {key[:40]!r} needs a key and value of 1 to {LABEL_MAXIMUM_LENGTH} letters",
                 hint="write NAME=VALUE, as in --label gpu=yes",
             )
+        # One that is there already can be taken away whatever it looks like.
+        if value and ("=" in key or not (key + value).isprintable()):
+            raise InvalidError(
+                f"label {key[:40]!r}={value[:40]!r} has letters that cannot be printed, "
+                "or '=' in its key",
+                hint="write NAME=VALUE, as in --label gpu=yes",
+            )
 
 
 def _name_taken(holder: _Node, now_s: float, lease_s: float) -> PerseusError:

@@ -310,7 +310,7 @@ class Front:
             self._connections.discard(http)
             on_closed()
 
-        protocol = HttpConnection(answer, closed)
+        protocol = HttpConnection(answer, self._door.broken, closed)
         self._connections.add(protocol)
         return protocol
 

@@ -1,12 +1,13 @@
 """One HTTP/1.1 connection on the server's side, over any asyncio transport.
 
 It moves bytes and knows HTTP (by h11), no RPC: ``JsonDoor`` decides what a
-request means. All is bounded: the head by h11 (16 KiB), the body and its time
+request means. All is bounded: the head (16 KiB, 100 headers), the body and its time
 by the caller, what is buffered by pausing the transport. When the peer goes
 away, the task that serves the connection is cancelled, and with it the handler.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
@@ -16,6 +17,9 @@ import h11
 FIRST_REQUEST_TIMEOUT_S = 10.0
 # Between two requests.
 IDLE_TIMEOUT_S = 300.0
+# h11 holds a head that has not ended to as much.
+HEAD_MAXIMUM_BYTES = 16 << 10
+HEADERS_MAXIMUM = 100
 UNREAD_MAXIMUM_BYTES = 256 << 10
 # What is read and thrown away after an early answer, so that the peer gets to read it.
 DISCARD_MAXIMUM_BYTES = 32 << 20
@@ -29,17 +33,21 @@ class GoneError(Exception):
 
 
 class HttpConnection(asyncio.Protocol):
-    """``answer`` is called for each request, one after the other, in one task."""
+    """``answer`` is called for each request, one after the other, in one task; ``refuse``
+    with a status and words for what is not HTTP, after which the connection ends."""
 
     def __init__(
         self,
         answer: Callable[["HttpConnection", h11.Request], Awaitable[None]],
+        refuse: Callable[["HttpConnection", int, str], None],
         on_closed: Callable[["HttpConnection"], None],
     ) -> None:
         self.transport: asyncio.Transport | None = None
         self._answer = answer
+        self._refuse = refuse
         self._on_closed = on_closed
-        self._http = h11.Connection(h11.SERVER)
+        self._http = h11.Connection(h11.SERVER, HEAD_MAXIMUM_BYTES)
+        self._is_head = False
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
@@ -98,11 +106,11 @@ class HttpConnection(asyncio.Protocol):
             yield bytes(event.data)
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole response in one write."""
+        """A whole response in one write; to HEAD all but the body."""
         headers = [*headers, ("content-length", str(len(body)))]
         response = h11.Response(status_code=status, headers=headers)
         parts = [self._http.send(response)]
-        if body:
+        if body and not self._is_head:
             parts.append(self._http.send(h11.Data(data=body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         self._transport.write(b"".join(part for part in parts if part))
@@ -142,17 +150,17 @@ class HttpConnection(asyncio.Protocol):
                     break
                 timeout_s = IDLE_TIMEOUT_S
         except h11.RemoteProtocolError as error:
-            self._refuse(error)
+            with contextlib.suppress(GoneError):
+                self._refuse_broken(error)
         except (GoneError, h11.LocalProtocolError, TimeoutError):
             pass
         finally:
             if self.transport is not None:
                 self.transport.close()
 
-    def _refuse(self, error: h11.RemoteProtocolError) -> None:
+    def _refuse_broken(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            headers = [("connection", "close"), ("content-type", "text/plain")]
-            self.respond(error.error_status_hint, headers, f"{error}\n".encode())
+            self._refuse(self, error.error_status_hint, str(error))
 
     async def _request(self, timeout_s: float) -> h11.Request | None:
         """The next request; None when the peer has no more."""
@@ -161,7 +169,11 @@ class HttpConnection(asyncio.Protocol):
             event = await self._event()
         finally:
             handle.cancel()
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        self._is_head = event.method == b"HEAD"
+        _check_head(event)
+        return event
 
     async def _event(self) -> h11.Event:
         while True:
@@ -208,3 +220,14 @@ class HttpConnection(asyncio.Protocol):
             left_bytes -= len(piece)
             if left_bytes < 0:
                 raise GoneError("too much to throw away")
+
+
+def _check_head(request: h11.Request) -> None:
+    """What h11 does not look at in a head that comes in one piece."""
+    size_bytes = len(request.method) + len(request.target)
+    size_bytes += sum(len(name) + len(value) for name, value in request.headers)
+    if size_bytes > HEAD_MAXIMUM_BYTES or len(request.headers) > HEADERS_MAXIMUM:
+        raise h11.RemoteProtocolError(
+            f"a head of more than {HEAD_MAXIMUM_BYTES >> 10} KiB or {HEADERS_MAXIMUM} headers",
+            error_status_hint=431,
+        )

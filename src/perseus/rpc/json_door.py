@@ -58,13 +58,13 @@ class JsonDoor:
         self, connection: HttpConnection, request: h11.Request, caller: Caller
     ) -> None:
         """Answers one request of ``caller``."""
-        path = request.target.decode("ascii", "replace").partition("?")[0]
+        path = _path(request.target)
         exchange = _Exchange(connection, (b"perseus-raw", b"1") in request.headers)
         try:
             if request.method == b"POST":
                 await self._call(exchange, request, path, caller)
             elif request.method in (b"GET", b"HEAD"):
-                self._page(connection, path, caller, request.method == b"HEAD")
+                self._page(connection, path, caller)
             else:
                 raise InvalidError(f"{request.method.decode('ascii', 'replace')} is not POST")
         except PerseusError as error:
@@ -76,7 +76,14 @@ class JsonDoor:
             status.http_status(error), [_JSON], json_codec.dump(status.to_json(error)) + b"\n"
         )
 
-    def _page(self, connection: HttpConnection, path: str, caller: Caller, head: bool) -> None:
+    def broken(self, connection: HttpConnection, status_code: int, words: str) -> None:
+        """Answers what is not HTTP, or too much of it; the connection ends."""
+        error = (TooLargeError if status_code == 431 else InvalidError)(words)
+        body = json_codec.dump(status.to_json(error)) + b"\n"
+        connection.respond(status_code, [("connection", "close"), _JSON], body)
+
+    def _page(self, connection: HttpConnection, path: str, caller: Caller) -> None:
+        self._registry.check_caller(caller)
         if path == "/ca":
             content, kind = self._ca_pem, ("content-type", "application/x-pem-file")
         elif path in ("/", "/healthz") and caller.role != roles.TOKEN:
@@ -92,7 +99,7 @@ class JsonDoor:
             raise NotFoundError(
                 f"there is no page {path}", hint="call POST /perseus.v1.SERVICE/METHOD"
             )
-        connection.respond(200, [kind], b"" if head else content)
+        connection.respond(200, [kind], content)
 
     async def _call(
         self, exchange: "_Exchange", request: h11.Request, path: str, caller: Caller
@@ -213,6 +220,15 @@ class _Exchange:
                 ("cache-control", "no-store"),
             ]
             self.connection.begin(headers)
+
+
+def _path(target: bytes) -> str:
+    """Of a target in either form: "/path", and "http://host/path" as proxies write it."""
+    text = target.decode("ascii", "replace").partition("?")[0]
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        return "/" + rest.partition("/")[2]
+    return text
 
 
 def _timeout_s(metadata: dict[str, str]) -> float | None:

@@ -95,6 +95,11 @@ class Registry:
             )
         return method
 
+    def check_caller(self, caller: Caller) -> None:
+        """Raises RefusedError for those who may not call anything any more."""
+        if self._check_caller is not None:
+            self._check_caller(caller)
+
     def admit(
         self,
         method: Method,
@@ -104,8 +109,7 @@ class Registry:
         deadline_s: float | None,
     ) -> Call:
         """The interceptor: the call, or RefusedError when the caller may not make it."""
-        if self._check_caller is not None:
-            self._check_caller(caller)
+        self.check_caller(caller)
         behalf = metadata.get(ON_BEHALF)
         if behalf is not None:
             caller = _represented(caller, behalf)
