@@ -92,9 +92,8 @@ def test_shares_follow_weights() -> None:
 
 def test_a_ring_changes_by_a_node() -> None:
     ring = HashRing(["a", "b"])
-    assert [ring.with_node("c").place(key) for key in KEYS] == [
-        HashRing(["c", "a", "b"]).place(key) for key in KEYS
-    ]
+    grown, whole = ring.with_node("c"), HashRing(["c", "a", "b"])
+    assert [grown.place(key) for key in KEYS] == [whole.place(key) for key in KEYS]
     assert ring.with_node("c").without_node("c").weights == ring.weights
 
 
