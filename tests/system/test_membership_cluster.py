@@ -288,7 +288,7 @@ def test_findings_about_a_live_node() -> None:
         "attic runs Perseus 0.0, the master 0.1",
     ]
     bare = replace(node, load=replace(load, disk_free_bytes=0, disk_gone=True))
-    third = list(diagnose_node(bare, Instant(0.0, 1000.0), "0.1"))[2]
+    third = list(diagnose_node(bare, Instant(0.0, 1000.0), "0.1", 7776000.0))[2]
     assert third.message.startswith("attic cannot find its folder of replicas")
     assert "restart" in third.command
 
