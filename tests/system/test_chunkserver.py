@@ -113,6 +113,11 @@ def test_put_and_get_files(two: Cluster, tmp_path: Path) -> None:
     assert progress[-1] == (3 * MIB + 1, 3 * MIB + 1)
     two.client.get_file("/f", target, progress=lambda done, total: progress.append((done, total)))
     assert target.read_bytes() == source.read_bytes()
+    target.chmod(0o750)
+    (tmp_path / "link").symlink_to(target)
+    two.client.get_file("/f", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o750
     with pytest.raises(NotFoundError):
         two.client.get_file("/none", target)
     assert sorted(p.name for p in tmp_path.iterdir() if ".part" in p.name) == []

@@ -209,6 +209,24 @@ def test_files_go_both_ways(door: dict[str, str], tmp_path: Path) -> None:
     assert perseus(door, "fs", "rm", "-f", "/none").returncode == 0
 
 
+def test_get_writes_where_a_name_leads(door: dict[str, str], tmp_path: Path) -> None:
+    assert perseus(door, "fs", "append", "/led", stdin=b"new").returncode == 0
+    real, link, fifo = tmp_path / "real", tmp_path / "link", tmp_path / "fifo"
+    real.write_bytes(b"old")
+    real.chmod(0o755)
+    link.symlink_to(real)
+    assert perseus(door, "fs", "get", "/led", str(link)).returncode == 0
+    assert (link.is_symlink(), real.read_bytes()) == (True, b"new")
+    assert real.stat().st_mode & 0o777 == 0o755
+    os.mkfifo(fifo)
+    process = start(door, "fs", "get", "/led", str(fifo))
+    # Opened for both, so that a command that leaves the FIFO alone does not hang the test.
+    with open(os.open(fifo, os.O_RDWR), "rb", buffering=0) as reader:
+        assert process.wait(LIMIT_S) == 0
+        assert fifo.is_fifo()
+        assert reader.read(100) == b"new"
+
+
 def test_a_terminal_is_forwarded_and_submit_leaves_it_alone(door: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "r+b", buffering=0) as typed, open(theirs, "rb", buffering=0) as terminal:

@@ -13,6 +13,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from perseus import localfile
 from perseus.client import bulk as bulk_bytes
 from perseus.client.messages import DiskUsage, FileInfo, decode
 from perseus.client.spec import BULK_MINIMUM_BYTES
@@ -227,24 +228,21 @@ class Files:
         *,
         progress: Progress | None = None,
     ) -> int:
-        """Copies a file out of the filestore; its size. The local file appears whole."""
+        """Copies a file out of the filestore; its size. The local file appears whole.
+
+        A FIFO and its like is written in place; see ``perseus.localfile``.
+        """
         path = check_path(path)
         total = self.stat(path).size_bytes
         if not isinstance(target, (str, os.PathLike)):
             return _copy(self.cat(path), target, total, progress)
         if self.has_direct_way and total >= BULK_MINIMUM_BYTES:
             return self._get_direct(path, os.fspath(target), progress)
-        partial = f"{os.fspath(target)}.part-{os.getpid()}"
         try:
-            with open(partial, "wb") as opened:
-                size = _copy(self.cat(path), opened, total, progress)
-            os.replace(partial, target)
+            with localfile.writing(target) as opened:
+                return _copy(self.cat(path), opened, total, progress)
         except OSError as error:
             raise InvalidError(f"{os.fspath(target)} cannot be written: {error.strerror}") from None
-        finally:
-            if os.path.exists(partial):
-                os.unlink(partial)
-        return size
 
     def _get_direct(self, path: str, target: str, progress: Progress | None) -> int:
         try:

@@ -6,12 +6,11 @@ safe for threads; a FileWriter or a read belongs to one thread at a time.
 """
 
 import os
-import secrets
 from collections.abc import Callable
-from pathlib import Path
 
 from crc32c import crc32c
 
+from perseus import localfile
 from perseus.errors import CorruptError, InvalidError
 from perseus.filestore.client_channels import Channels
 from perseus.filestore.client_files import Files, FilesCall
@@ -160,25 +159,21 @@ class FilestoreClient:
         *,
         progress: Progress | None = None,
     ) -> filestore_pb2.FileInfo:
-        """Copies a file of the filestore to a local one, which appears whole and verified."""
+        """Copies a file of the filestore to a local one, which appears whole and verified.
+
+        A FIFO and its like is written in place; see ``perseus.localfile``.
+        """
         info, pieces = self._open_read(path, None)
-        target = Path(local)
-        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.part")
         checksum = done = 0
-        try:
-            with open(temporary, "xb", buffering=0) as file:
-                for piece in pieces:
-                    write_fully(file.fileno(), piece)
-                    checksum = crc32c(piece, checksum)
-                    done += len(piece)
-                    if progress is not None:
-                        progress(done, max(info.size_bytes, done))
+        with localfile.writing(local) as file:
+            for piece in pieces:
+                write_fully(file.fileno(), piece)
+                checksum = crc32c(piece, checksum)
+                done += len(piece)
+                if progress is not None:
+                    progress(done, max(info.size_bytes, done))
             if info.has_checksum and not info.open and checksum != info.checksum:
                 raise CorruptError(f"{path} does not match its checksum", hint="perseus doctor")
-            os.rename(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         return info
 
     def _writer(self, lease: filestore_pb2.WriteLease, name: str) -> FileWriter:
