@@ -227,6 +227,66 @@ def test_get_writes_where_a_name_leads(door: dict[str, str], tmp_path: Path) -> 
         assert reader.read(100) == b"new"
 
 
+def test_put_says_what_of_a_tree_it_leaves_out(door: dict[str, str], tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "below").mkdir(parents=True)
+    (tree / "below" / "z").write_bytes(b"last")
+    (tree / "file").write_bytes(b"first")
+    (tree / "round").symlink_to(tree)
+    os.mkfifo(tree / "a-fifo")
+    (tree / "dangling").symlink_to("nowhere")
+    (tree / "linked").symlink_to("file")
+    done = perseus(door, "fs", "put", "-q", "-r", str(tree), "/tree")
+    assert done.returncode == 1
+    said = sorted(done.stderr.decode().replace(str(tree), "T").splitlines())
+    assert said == [
+        "perseus: left out T/a-fifo: neither a file nor a folder",
+        "perseus: left out T/dangling: it leads nowhere",
+        "perseus: left out T/round: a link to a folder",
+    ]
+    for path, content in (("/below/z", b"last"), ("/file", b"first"), ("/linked", b"first")):
+        assert perseus(door, "fs", "cat", f"/tree{path}").stdout == content
+
+
+def test_put_looks_at_all_it_is_given_before_the_first_byte(
+    door: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "early").write_bytes(b"1")
+    done = perseus(door, "fs", "put", str(tmp_path / "early"), str(tmp_path / "none"), "/")
+    assert (done.returncode, b"does not exist" in done.stderr) == (125, True)
+    assert perseus(door, "fs", "stat", "/early").returncode == 125
+
+
+def test_tail_follows_a_file_from_writer_to_writer(door: dict[str, str]) -> None:
+    assert perseus(door, "fs", "append", "/tailed", stdin=b"l0\nl1\n").returncode == 0
+    process = start(door, "fs", "tail", "-f", "-n", "1", "/tailed")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"l1\n"
+    for line in (b"l2\n", b"l3\n"):
+        assert perseus(door, "fs", "append", "/tailed", stdin=line).returncode == 0
+        assert process.stdout.readline() == line
+    assert perseus(door, "fs", "rm", "/tailed").returncode == 0
+    _, error = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, error) == (0, b"perseus: /tailed was removed\n")
+
+
+def test_tail_ends_when_nobody_reads_it(door: dict[str, str]) -> None:
+    assert perseus(door, "fs", "append", "/quiet", stdin=b"l1\n").returncode == 0
+    process = start(door, "fs", "tail", "-f", "/quiet")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"l1\n"
+    process.stdout.close()
+    assert process.wait(LIMIT_S) == 141
+
+
+def test_tail_says_what_cannot_be_meant(door: dict[str, str]) -> None:
+    assert perseus(door, "fs", "mkdir", "/folder").returncode == 0
+    done = perseus(door, "fs", "tail", "/folder")
+    assert (done.returncode, b"is a folder" in done.stderr) == (125, True)
+    assert perseus(door, "fs", "tail", "-n", "-5", "/folder").returncode == 2
+    assert b"kind:           folder" in perseus(door, "fs", "stat", "/folder").stdout
+
+
 def test_a_terminal_is_forwarded_and_submit_leaves_it_alone(door: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "r+b", buffering=0) as typed, open(theirs, "rb", buffering=0) as terminal:

@@ -228,7 +228,12 @@ make | perseus fs put - /log""",
     put.add_argument("target", help="path in the filestore; a folder ends with /")
     put.add_argument("-n", "--no-replace", action="store_true", help="refuse to replace a file")
     put.add_argument("-p", "--parents", action="store_true", help="make the folders above")
-    put.add_argument("-r", "--recursive", action="store_true", help="folders with all in them")
+    put.add_argument(
+        "-r",
+        "--recursive",
+        action="store_true",
+        help="folders with all in them; says what it leaves out, and ends with 1",
+    )
     put.add_argument("--replicas", type=int, default=0, metavar="N", help="copies to keep")
     get = _command(
         fs,
@@ -249,7 +254,7 @@ make | perseus fs put - /log""",
         "files:tail",
         "perseus fs tail /logs/web\nperseus fs tail -f -n 100 /logs/web",
     )
-    tail.add_argument("-f", "--follow", action="store_true", help="go on while it is written")
+    tail.add_argument("-f", "--follow", action="store_true", help="go on until it is removed")
     tail.add_argument("-n", "--lines", type=int, default=10, help="so many lines (default 10)")
     tail.add_argument("-c", "--bytes", metavar="SIZE", help="so many bytes instead of lines")
     tail.add_argument("path")

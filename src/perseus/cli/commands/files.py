@@ -9,16 +9,19 @@ from typing import Any, BinaryIO
 
 from perseus.cli import units
 from perseus.cli.console import Progress
-from perseus.cli.fast import load_site
+from perseus.cli.fast import load_site, say
+from perseus.cli.following import follow
 from perseus.cli.foreground import write
+from perseus.cli.localtree import Tree
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
 from perseus.client.files import Files
 from perseus.client.messages import FileInfo
-from perseus.errors import NotFoundError, PerseusError
+from perseus.errors import InvalidError, NotFoundError, PerseusError
 
 TAIL_BLOCK_BYTES = 64 << 10
 TREE_MAXIMUM = 1_000_000
+LEFT_OUT_SHOWN = 100
 
 
 def _files(invocation: Invocation) -> Files:
@@ -35,18 +38,29 @@ def put(invocation: Invocation) -> int:
     is_folder = target.endswith("/") or len(options.source) > 1
     if not is_folder and options.source != ["-"]:
         is_folder = _is_directory(files, target)
+    tree = Tree()
     for source in options.source:
         path = f"{target.rstrip('/')}/{_base_name(source)}" if is_folder else target
-        for local, remote in _local_tree(source, path, options.recursive):
-            _put(invocation, files, local, remote)
-    return 0
+        tree.add(source, path, options.recursive)
+    for entry in tree.entries:
+        if entry.is_folder:
+            files.mkdir(entry.remote, parents=True)
+        else:
+            _put(invocation, files, entry.local, entry.remote)
+    return _say_left_out(tree.left_out)
+
+
+def _say_left_out(sentences: list[str]) -> int:
+    """Tells what was not copied, also to who wants quiet; the exit code."""
+    for sentence in sentences[:LEFT_OUT_SHOWN]:
+        say(f"perseus: left out {sentence}\n")
+    if len(sentences) > LEFT_OUT_SHOWN:
+        say(f"perseus: left out {len(sentences) - LEFT_OUT_SHOWN} more\n")
+    return 1 if sentences else 0
 
 
 def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
     options = invocation.options
-    if local != "-" and os.path.isdir(local):
-        files.mkdir(remote, parents=True)
-        return
     bar = Progress(invocation.console, _base_name(local))
     source: Any = sys.stdin.buffer if local == "-" else local
     try:
@@ -62,21 +76,6 @@ def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
         bar.end()
     if invocation.console.as_json:
         invocation.console.json(info)
-
-
-def _local_tree(source: str, target: str, recursive: bool) -> Iterator[tuple[str, str]]:
-    if source == "-" or not os.path.isdir(source):
-        yield source, target
-        return
-    if not recursive:
-        raise UsageError(f"{source} is a folder", hint=f"perseus fs put -r {source} {target}")
-    for folder, folders, names in os.walk(source):
-        folders.sort()
-        below = os.path.relpath(folder, source)
-        base = target if below == "." else f"{target}/{below}"
-        yield folder, base
-        for name in sorted(names):
-            yield os.path.join(folder, name), f"{base}/{name}"
 
 
 def get(invocation: Invocation) -> int:
@@ -143,16 +142,23 @@ def cat(invocation: Invocation) -> int:
 
 
 def tail(invocation: Invocation) -> int:
-    """The end of a file; with -f what is appended as well."""
+    """The end of a file; with -f what is appended as well, until it is removed."""
     options = invocation.options
+    if options.lines < 0:
+        raise UsageError(f"--lines {options.lines} is below 0", hint="perseus fs tail -n 10 PATH")
     files = _files(invocation)
-    size = files.stat(options.path).size_bytes
+    info = files.stat(options.path)
+    if info.is_directory:
+        raise InvalidError(f"{info.path} is a folder", hint=f"perseus fs ls {info.path}")
+    size = info.size_bytes
     if options.bytes is not None:
         offset = max(size - units.parse_size_bytes(options.bytes, "--bytes"), 0)
     else:
         offset = _line_offset(files, options.path, size, options.lines)
-    if offset < size or options.follow:
-        for piece in files.cat(options.path, offset=offset, follow=options.follow):
+    if options.follow:
+        follow(files, info, offset, invocation.console.say)
+    elif offset < size:
+        for piece in files.cat(options.path, offset=offset):
             write(1, piece)
     return 0
 
@@ -252,6 +258,8 @@ def _stat_value(name: str, value: Any) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value))
     if name == "checksum":
         return f"{value:08x} (CRC32C)"
+    if name == "kind":
+        return "folder" if value.endswith("DIRECTORY") else "file"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
