@@ -105,3 +105,15 @@ def test_import_perseus_is_light() -> None:
         check=True,
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(("named", "is_advised"), [("nosuch", True), ("", False)])
+def test_the_variable_is_blamed_only_where_it_named_the_file(
+    named: str, is_advised: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PERSEUS_CONTEXT", named)
+    with pytest.raises(NotFoundError) as caught:
+        contexts.load(contexts.named_path("nosuch", os.environ))
+    assert ("unset PERSEUS_CONTEXT" in caught.value.hint) == is_advised
+    assert "perseus context ls" in caught.value.hint

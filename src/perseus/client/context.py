@@ -80,7 +80,7 @@ def load(path: str) -> Context:
     except FileNotFoundError:
         raise NotFoundError(
             f"the context file {path} does not exist",
-            hint="perseus context ls    (or unset PERSEUS_CONTEXT)",
+            hint=_hint_of_missing(path),
         ) from None
     except OSError as error:
         raise InvalidError(f"the context file {path} cannot be read: {error.strerror}") from None
@@ -94,6 +94,13 @@ def load(path: str) -> Context:
     if not known["socket"] and not known["address"]:
         raise InvalidError(f"the context {path} names neither a socket nor an address")
     return Context(**known, path=path)
+
+
+def _hint_of_missing(path: str) -> str:
+    """What to do; that PERSEUS_CONTEXT may go is said only where it named the file."""
+    named = os.environ.get("PERSEUS_CONTEXT")
+    is_of_variable = bool(named) and path in (named, named_path(str(named), os.environ))
+    return "perseus context ls" + ("    (or unset PERSEUS_CONTEXT)" if is_of_variable else "")
 
 
 def _read(path: str) -> str:

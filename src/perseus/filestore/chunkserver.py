@@ -178,9 +178,11 @@ class Chunkserver:
         except RuntimeError:
             port = 0
         if not port:
+            wanted = self._config.listen.rpartition(":")[2]
             raise UnavailableError(
                 f"the chunkserver cannot listen on {self._config.listen}: the port is in use",
-                hint="choose another with --chunk-listen HOST:PORT (port 0: any)",
+                hint=f"see what holds it: ss -ltnp 'sport = :{wanted}'; "
+                "end that, then: perseus start",
             )
         return f"{self._config.advertise_host}:{port}"
 

@@ -289,7 +289,8 @@ class State:
         if standing is not None and not replace:
             raise AlreadyExistsError(
                 f"{shown} exists already",
-                hint=f"replace it (--force), or remove it first: perseus fs rm {shown}",
+                hint=f"remove it first: perseus fs rm {shown}; or let it be replaced "
+                "(fs put without --no-replace, fs mv with --replace)",
             )
         assert standing is None or isinstance(standing, File)
         return standing

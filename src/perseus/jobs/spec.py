@@ -208,7 +208,7 @@ def _check_needs(spec: jobs_pb2.TaskSpec, nodes: Nodes) -> None:
     if spec.architecture and not _ARCHITECTURE.match(spec.architecture):
         raise InvalidError(
             f"{spec.architecture!r} is not an architecture",
-            hint="write what `uname -m` prints: --architecture aarch64",
+            hint="write what `uname -m` prints: --arch aarch64",
         )
     if spec.node and nodes.find(spec.node) is None:
         raise NotFoundError(f"there is no node {spec.node!r}", hint="perseus nodes")
