@@ -287,6 +287,31 @@ def test_tail_says_what_cannot_be_meant(door: dict[str, str]) -> None:
     assert b"kind:           folder" in perseus(door, "fs", "stat", "/folder").stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--workdir", "rel", "--", "true"],
+        ["run", "--file", "../a=/x", "--", "true"],
+        ["fs", "put", "-", "rel"],
+        ["token", "create", "--ttl", "0"],
+        ["init", "--listen", "nonsense", "--data", "never-made"],
+        ["dev", "up", "--nodes", "0", "--dir", "never-made"],
+    ],
+)
+def test_what_cannot_be_meant_is_2(door: dict[str, str], tmp_path: Path, words: list[str]) -> None:
+    done = perseus(door, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b""), done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_local_cluster_that_is_refused_leaves_nothing(
+    door: dict[str, str], tmp_path: Path
+) -> None:
+    done = perseus(door, "dev", "up", "--set", "nosuch=1", "--dir", "lab", cwd=tmp_path)
+    assert (done.returncode, b"nosuch" in done.stderr) == (125, True)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_terminal_is_forwarded_and_submit_leaves_it_alone(door: dict[str, str]) -> None:
     ours, theirs = pty.openpty()
     with open(ours, "r+b", buffering=0) as typed, open(theirs, "rb", buffering=0) as terminal:

@@ -121,3 +121,18 @@ def test_no_progress_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     bar.end()
     assert capfd.readouterr().err == ""
     assert "50%" in bar.text(1 << 20, 2 << 20, 1.0)
+
+
+@pytest.mark.parametrize(("value", "is_coloured"), [("", True), ("1", False), (None, True)])
+def test_no_color_counts_when_it_is_not_empty(
+    value: str | None, is_coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    assert (Console().colour("x", "red", Terminal()) != "x") == is_coloured

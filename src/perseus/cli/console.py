@@ -1,6 +1,6 @@
 """What commands say: results to stdout, everything else to stderr.
 
-Colour and progress bars only on a terminal, and no colour with ``NO_COLOR``.
+Colour and progress bars only on a terminal, and no colour where ``NO_COLOR`` is set and not empty.
 """
 
 import os
@@ -83,7 +83,8 @@ class Console:
     def colour(self, text: str, name: str, stream: Any = None) -> str:
         """``text`` in a colour where that is wanted and seen."""
         stream = sys.stdout if stream is None else stream
-        if "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        if is_plain or not stream.isatty():
             return text
         return f"\033[{_COLOURS[name]}m{text}\033[0m"
 

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from perseus import settings as settings_module
+from perseus.cli.units import UsageError
 from perseus.daemon import config, lifecycle, setup
 from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from perseus.runtime import processes
@@ -47,7 +49,9 @@ def up(
 ) -> Path:
     """Starts ``nodes`` daemons in ``folder`` (anew, or those that stopped); its context file."""
     if not 1 <= nodes <= NODES_MAXIMUM:
-        raise InvalidError(f"--nodes {nodes} is not between 1 and {NODES_MAXIMUM}")
+        raise UsageError(f"--nodes {nodes} is not between 1 and {NODES_MAXIMUM}")
+    # Before anything is made: what is refused leaves nothing behind.
+    settings_module.from_mappings(settings or {})
     folder = folder.resolve()
     if folder.exists() and not folder.is_dir():
         raise InvalidError(f"{folder} is not a folder", hint="choose another with --dir")

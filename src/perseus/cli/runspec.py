@@ -115,7 +115,7 @@ def task_spec(options: RunOptions) -> "dict[str, Any]":
     if get("env"):
         spec["environment"] = environment(get("env"))
     if get("workdir"):
-        spec["working_directory"] = get("workdir")
+        spec["working_directory"] = working_folder(get("workdir"))
     if get("stdin"):
         spec["stdin_path"] = get("stdin")
     if get("file"):
@@ -195,6 +195,16 @@ def pair(word: str, flag: str) -> "tuple[str, str]":
     return name, value
 
 
+def working_folder(word: str) -> str:
+    """An absolute folder; raises UsageError."""
+    if not word.startswith("/"):
+        raise UsageError(
+            f"--workdir {word!r} is not absolute",
+            hint="it is a folder of the node: --workdir /srv/data; or leave it out",
+        )
+    return word
+
+
 def placed_file(word: str) -> "dict[str, str]":
     """``NAME=/path`` (or ``/path``: under its own name) as a PlacedFile."""
     name, given, path = word.partition("=")
@@ -204,6 +214,11 @@ def placed_file(word: str) -> "dict[str, str]":
         raise UsageError(
             f"--file {word!r} is not NAME=/path of the filestore",
             hint="--file words.txt=/data/words",
+        )
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise UsageError(
+            f"--file {word!r}: {name!r} cannot be the name of a placed file",
+            hint="a name is relative and has no '.' or '..' in it: --file in/a.txt=/logs/a.txt",
         )
     return {"name": name, "path": path}
 

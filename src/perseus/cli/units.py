@@ -7,9 +7,27 @@ Light: the fast path reads flags with it. What an amount may look like is in
 from perseus import amounts
 from perseus.errors import InvalidError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec, TypeVar
+
+    Given = ParamSpec("Given")
+    Answer = TypeVar("Answer")
+
 
 class UsageError(InvalidError):
     """What was typed cannot be meant so: exit code 2, and nothing was asked of the cluster."""
+
+
+def checked(
+    call: "Callable[Given, Answer]", /, *given: "Given.args", **more: "Given.kwargs"
+) -> "Answer":
+    """What ``call`` answers to what was typed; its InvalidError is a UsageError."""
+    try:
+        return call(*given, **more)
+    except InvalidError as error:
+        raise UsageError(error.message, hint=error.hint) from None
 
 
 def parse_size_bytes(text: str, flag: str = "") -> int:

@@ -15,7 +15,7 @@ from perseus.cli.foreground import write
 from perseus.cli.localtree import Tree
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
-from perseus.client.files import Files
+from perseus.client.files import Files, check_path
 from perseus.client.messages import FileInfo
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 
@@ -34,7 +34,7 @@ def put(invocation: Invocation) -> int:
     """Local files into the filestore."""
     options = invocation.options
     files = _files(invocation)
-    target = options.target
+    target = units.checked(check_path, options.target)
     is_folder = target.endswith("/") or len(options.source) > 1
     if not is_folder and options.source != ["-"]:
         is_folder = _is_directory(files, target)

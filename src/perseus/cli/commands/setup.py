@@ -24,6 +24,7 @@ def init(invocation: Invocation) -> int:
     from perseus.daemon import config, embedded, lifecycle, setup
 
     options = invocation.options
+    units.checked(config.split_address, options.listen)
     data = _data_folder(options.data)
     made = setup.initialise(
         data,
@@ -66,9 +67,10 @@ def _tell_made(invocation: Invocation, made: Any, data: Path, command: str | Non
 def join(invocation: Invocation) -> int:
     """One more node of a cluster."""
     load_site()
-    from perseus.daemon import embedded, lifecycle, setup
+    from perseus.daemon import config, embedded, lifecycle, setup
 
     options = invocation.options
+    units.checked(config.split_address, options.listen)
     data = _data_folder(options.data)
     if setup.has_expired(data):
         made = setup.rejoin(options.address, options.token, data)
@@ -213,8 +215,8 @@ def _text(pem: bytes | str) -> str:
 def token_create(invocation: Invocation) -> int:
     """Prints a token, and what to type with it."""
     options = invocation.options
-    ttl_s = units.parse_duration_s(options.ttl, "--ttl") if options.ttl else 0.0
-    made = invocation.cluster.create_token(options.role, ttl_s)
+    ttl_s = _ttl_s(options.ttl) if options.ttl is not None else 0.0
+    made = units.checked(invocation.cluster.create_token, options.role, ttl_s)
     if invocation.console.as_json:
         invocation.console.json(made)
         return 0
@@ -224,6 +226,14 @@ def token_create(invocation: Invocation) -> int:
     invocation.console.say(f"  perseus {verb} {made.master_address} --token {made.token}")
     invocation.console.line(made.token)
     return 0
+
+
+def _ttl_s(text: str) -> float:
+    ttl_s = units.parse_duration_s(text, "--ttl")
+    # To the cluster 0 means that nothing was said.
+    if ttl_s <= 0:
+        raise units.UsageError(f"--ttl {text}: a token must last a while", hint="--ttl 1h")
+    return ttl_s
 
 
 def token_ls(invocation: Invocation) -> int:
