@@ -60,4 +60,4 @@ lock: setup
 	$(PYTHON) tools/lock.py $(FLAGS)
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv.* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
