@@ -48,10 +48,10 @@ has_ensurepip() { "$1" -c 'import venv; from ensurepip import bootstrap' 2>/dev/
 
 make_venv() {
     if has_ensurepip "$1" || { install_venv_module && has_ensurepip "$1"; }; then
-        "$1" -m venv "$new"
+        "$1" -m venv "$new" --prompt .venv
         pip() { "$new/bin/python" -m pip "$@"; }
     elif "$1" -c 'import pip, venv' 2>/dev/null; then
-        "$1" -m venv --without-pip "$new"
+        "$1" -m venv "$new" --prompt .venv --without-pip
         python=$1
         pip() { "$python" -m pip --python "$new/bin/python" "$@"; }
     else
