@@ -23,6 +23,13 @@ TARGETS = [
     "mutex:LamportMutex",
     "mutex:RicartAgrawala",
     "lease:leases",
+    "paxos:Paxos",
+    "register:Register",
+    "commit:TwoPhaseCommit",
+    "commit:ThreePhaseCommit",
+    "crdt:Replica",
+    "merkle:AntiEntropy",
+    "mapreduce:mapreduce",
 ]
 
 PROGRAM = """
