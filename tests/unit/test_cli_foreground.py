@@ -1,5 +1,7 @@
 """A job in the foreground whose stdin fails: when that is a failure, and when only its end."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 
 from perseus.cli import foreground as foreground_module
 from perseus.cli.foreground import Foreground
+from perseus.client.context import Context
 from perseus.errors import LeaseLostError, PerseusError, UnavailableError
 
 REMOVED = LeaseLostError("the file being written (inode 7) was removed")
@@ -73,3 +76,31 @@ def test_any_other_failure_counts_whatever_the_job_did() -> None:
     job.foreground.fail(BROKEN)
     with pytest.raises(UnavailableError, match="Input/output"):
         job.foreground.show([BEGUN, WELL])
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_who_only_watches_leaves_the_job_alone(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[int] = []
+
+    def send(_: str, number: int) -> int:
+        sent.append(number)
+        return 1
+
+    foreground = Foreground(send, cancels=False)
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        os.kill(os.getpid(), number)
+        yield WELL
+
+    before = {one: signal.getsignal(one) for one in foreground_module.FORWARDED}
+    foreground.catch_signals()
+    try:
+        assert foreground.run(events(), Context("none")) == 128 + number
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert sent == []
+    assert "job abcdefgh goes on" in capfd.readouterr().err

@@ -27,6 +27,8 @@ else:
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 # Those that end a program which does nothing about them.
 ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+# Those by which a terminal or a session that goes away ends what only watches.
+LEAVING = (SIGHUP, SIGTERM)
 SIGINT_NUMBER = int(SIGINT)
 # How long a signal may take on its way; meanwhile output waits.
 SIGNAL_TIMEOUT_S = 10.0
@@ -162,9 +164,13 @@ class Foreground:
         return _is_gone(failure) and self.exit_code is not None and not self._has_ended_tasks
 
     def say(self, sentence: str) -> None:
-        """A message of ours, on stderr alone."""
-        if not self.quiet:
+        """A message of ours, on stderr alone; a terminal that is gone is nobody's loss."""
+        if self.quiet:
+            return
+        try:  # noqa: SIM105 (contextlib would cost the fast path its import)
             write(2, f"perseus: {sentence}\n".encode(errors="replace"))
+        except OSError:
+            pass
 
     def _begin(self, job_id: str) -> None:
         self.job_id = job_id
@@ -184,6 +190,9 @@ class Foreground:
         return code
 
     def _on_signal(self, number: int, _frame: "Any") -> None:
+        if number in LEAVING and not self.cancels:
+            # They mean us: a closed terminal must not end a job that was only watched.
+            self._leave(number)
         if number == SIGINT:
             self._interrupts += 1
         if self._interrupts >= 2 or (number == SIGINT and not self.job_id and self._early):
@@ -198,7 +207,7 @@ class Foreground:
             self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
         else:
             self.say(f"job {self.job_id} goes on; perseus kill {self.job_id} ends it")
-        raise Interrupted(128 + number)
+        raise Interrupted(128 + int(number))
 
     def _forward(self, number: int) -> None:
         try:

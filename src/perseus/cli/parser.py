@@ -177,7 +177,8 @@ def _add_jobs(commands: Subparsers) -> None:
     attach = _command(
         commands,
         "attach",
-        "follow a running job; signals go to it, leaving does not end it",
+        "follow a running job; ^C goes to it, a second ^C, TERM or a closed terminal leaves it "
+        "running",
         "jobs:attach",
         "perseus attach @last",
     )
