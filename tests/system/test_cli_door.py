@@ -148,6 +148,43 @@ def test_a_closed_pipe_ends_it_quietly(door: dict[str, str]) -> None:
     assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "out", "error"),
+    [
+        ("run -- sh -c 'echo err >&2; exit 3' 2>&-", 3, "", ""),
+        ("run -- sh -c 'echo hi; exit 3' >&-", 3, "", ""),
+        ("run -- cat <&-", 0, "", ""),
+        ("ps >&-", 0, "", ""),
+        ("submit -- true >&-", 0, "", "is submitted"),
+        ("fs put - /closed <&-", 125, "", "Bad file descriptor"),
+        ("run -- echo hi >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("run -- sh -c 'echo hi >&2' 2>/dev/full", 125, "", ""),
+        ("ps >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("logs @last >/dev/full", 125, "", "cannot be written: No space"),
+        ("submit -- true >/dev/full", 125, "", "is submitted, but stdout cannot be written"),
+        ("wait --timeout 0.1 @last 2>/dev/full", 0, "", ""),
+    ],
+)
+def test_descriptors_that_are_closed_or_full(
+    door: dict[str, str], line: str, code: int, out: str, error: str
+) -> None:
+    if "@last" in line:
+        assert perseus(door, "run", "--", "echo", "hi").returncode == 0
+    done = subprocess.run(
+        ["sh", "-c", f"exec {PERSEUS} {line}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=door,
+        timeout=LIMIT_S,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (code, out), done.stderr
+    assert error in done.stderr and bool(done.stderr) == bool(error)
+    assert "defect" not in done.stderr
+    assert done.stderr.count("perseus:") <= 1
+
+
 def test_a_break_of_the_daemon_is_bridged(door: dict[str, str]) -> None:
     script = "echo first; sleep 0.3; echo second; exit 3"
     done = perseus(door, "run", "--name", "cut", "--", "sh", "-c", script)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from perseus.cli.units import quoted
@@ -56,8 +57,10 @@ class Console:
         sys.stdout.flush()
 
     def say(self, text: str) -> None:
-        """A message for the person, on stderr; nothing with -q."""
-        if not self.quiet:
+        """A message for the person, on stderr; nothing with -q, or when stderr is gone."""
+        if self.quiet:
+            return
+        with suppress(OSError):
             sys.stderr.write(f"perseus: {text}\n")
             sys.stderr.flush()
 

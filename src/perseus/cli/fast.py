@@ -11,7 +11,7 @@ as in a usual start. ``tests/unit/test_cli_fast.py`` keeps heavy imports out.
 import os
 import sys
 
-from perseus.errors import PerseusError
+from perseus.errors import PerseusError, UnavailableError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,22 +21,66 @@ if TYPE_CHECKING:
     from perseus.client.context import Context
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+# Which of 0, 1 and 2 were closed when we were started.
+CLOSED: list[int] = []
 
 
 def start(arguments: "Sequence[str]") -> None:
     """The launcher's entry: runs and ends the process without Python's slow farewell."""
     code = 125
     try:
-        code = main(arguments)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        open_standard_descriptors()
+        code = flush(main(arguments))
     except BrokenPipeError:
-        code = 141
+        code = EXIT_PIPE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except Exception as error:
         code = defect(error)
     os._exit(code)
+
+
+def open_standard_descriptors() -> None:
+    """Gives ``/dev/null`` the place of each of 0, 1 and 2 that was closed before us.
+
+    Else the next file or socket opened would get that number, and what is written to
+    stdout or stderr with it. As libc does for its guarded programs, 0 is opened for
+    writing alone: reading a stdin that was closed stays an error.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one.
+            os.open("/dev/null", os.O_RDWR if number else os.O_WRONLY)
+            os.set_inheritable(number, True)
+            CLOSED.append(number)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = os.fdopen(number, "w" if number else "r", closefd=False)
+            setattr(sys, name, stream)
+
+
+def flush(code: int) -> int:
+    """Writes what is left; ``code``, or 125 when that was 0 but stdout cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+        return EXIT_PIPE
+    except OSError as error:
+        silence_stdout()
+        failed = fail(UnavailableError(f"stdout cannot be written: {error.strerror}"))
+        return code or failed
+    return code
+
+
+def silence_stdout() -> None:
+    """What Python still holds for stdout goes nowhere, instead of failing once more."""
+    null = os.open("/dev/null", os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def main(arguments: "Sequence[str]") -> int:

@@ -35,12 +35,14 @@ SIGNAL_TIMEOUT_S = 10.0
 # How long the job's end may take to be told here, once its stdin was removed for that end.
 ENDING_TIMEOUT_S = 5.0
 ENDING_POLL_S = 0.01
+EXIT_PERSEUS = 125
 EXIT_PIPE = 141
 WRITE_BYTES = 1 << 20
 
 
 class Interrupted(BaseException):
-    """The person wants to leave at once; ``exit_code`` is what to end with."""
+    """The person wants to leave at once, or nothing can be shown any more; ``exit_code`` is
+    what to end with."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
@@ -130,7 +132,14 @@ class Foreground:
 
     def _pass_on(self, descriptor: int, data: "str | bytes") -> None:
         content = data if isinstance(data, bytes) else a2b_base64(data)
-        write(descriptor, content)
+        try:
+            write(descriptor, content)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            name = "stderr" if descriptor == 2 else "stdout"
+            tell(f"{name} cannot be written: {error.strerror}\n  perseus logs {self.job_id}")
+            raise Interrupted(EXIT_PERSEUS) from None
         # Counted after it is out, so that nothing is left out after a break.
         self.shown_bytes[descriptor] += len(content)
 
@@ -164,13 +173,9 @@ class Foreground:
         return _is_gone(failure) and self.exit_code is not None and not self._has_ended_tasks
 
     def say(self, sentence: str) -> None:
-        """A message of ours, on stderr alone; a terminal that is gone is nobody's loss."""
-        if self.quiet:
-            return
-        try:  # noqa: SIM105 (contextlib would cost the fast path its import)
-            write(2, f"perseus: {sentence}\n".encode(errors="replace"))
-        except OSError:
-            pass
+        """A message of ours, on stderr alone."""
+        if not self.quiet:
+            tell(sentence)
 
     def _begin(self, job_id: str) -> None:
         self.job_id = job_id
@@ -226,6 +231,14 @@ class Foreground:
 def _is_gone(error: PerseusError) -> bool:
     """The file that stdin is written to was removed, as it is with the end of its job."""
     return isinstance(error, (LeaseLostError, NotFoundError))
+
+
+def tell(sentence: str) -> None:
+    """Says it on stderr; a stderr that is gone is nobody's loss."""
+    try:  # noqa: SIM105 (contextlib would cost the fast path its import)
+        write(2, f"perseus: {sentence}\n".encode(errors="replace"))
+    except OSError:
+        pass
 
 
 def write(descriptor: int, content: bytes) -> None:

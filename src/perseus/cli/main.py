@@ -73,13 +73,13 @@ def main(arguments: list[str]) -> int:
     except PerseusError as error:
         return fast.fail(error)
     except BrokenPipeError:
-        _silence_stdout()
-        return 141
+        fast.silence_stdout()
+        return fast.EXIT_PIPE
     except KeyboardInterrupt:
         return fast.EXIT_INTERRUPTED
     except OSError as error:
-        # What the operating system refuses here: a folder, a disk, a terminal.
-        return fast.fail(UnavailableError(str(error)))
+        # What the operating system refuses here: stdout, a folder, a disk, a terminal.
+        return fast.flush(0) or fast.fail(UnavailableError(str(error)))
     except SystemExit as leaving:
         # argparse leaves so after --help and --version.
         return leaving.code if isinstance(leaving.code, int) else 0
@@ -100,9 +100,7 @@ def _main(arguments: list[str]) -> int:
     module_name, _, function_name = handler.partition(":")
     module: Any = importlib.import_module(f"perseus.cli.commands.{module_name}")
     try:
-        code = getattr(module, function_name)(invocation)
-        sys.stdout.flush()
-        return int(code or 0)
+        return fast.flush(int(getattr(module, function_name)(invocation) or 0))
     finally:
         invocation.close()
 
@@ -133,10 +131,3 @@ def _print_group_help(tree: argparse.ArgumentParser, arguments: list[str]) -> No
     for word in arguments:
         node = parser.children(node).get(word, node)
     node.print_help(sys.stderr)
-
-
-def _silence_stdout() -> None:
-    """Keeps Python from complaining about the broken pipe again when it flushes."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)

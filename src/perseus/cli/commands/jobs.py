@@ -9,7 +9,7 @@ from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, writ
 from perseus.cli.main import Invocation
 from perseus.client.jobs import open_events
 from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
-from perseus.errors import DeadlineError
+from perseus.errors import DeadlineError, UnavailableError
 
 EXIT_TIME_LIMIT = 124
 
@@ -100,6 +100,8 @@ def logs(invocation: Invocation) -> int:
                 invocation.console.say(event.message)
     except BrokenPipeError:
         return EXIT_PIPE
+    except OSError as error:
+        raise UnavailableError(f"the output cannot be written: {error.strerror}") from None
     finally:
         stream.close()
     return 0

@@ -1,15 +1,17 @@
 """``run`` and ``submit``: what the fast path leaves over."""
 
 import os
+import sys
 from typing import Any
 
-from perseus.cli import runspec
+from perseus.cli import fast, runspec
 from perseus.cli.config import Configuration
 from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
 from perseus.cli.units import UsageError
 from perseus.client.spec import new_request_id
+from perseus.errors import UnavailableError
 
 
 def run(invocation: Invocation) -> int:
@@ -52,10 +54,20 @@ def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
             # Nobody will be there to send the rest, so all of it goes first.
             feed.wait()
     job_id = invocation.cluster.transport.call("Jobs/Submit", request)["job_id"]
-    if invocation.console.as_json:
-        invocation.console.json({"job_id": job_id})
-    else:
-        invocation.console.line(job_id)
+    try:
+        if invocation.console.as_json:
+            invocation.console.json({"job_id": job_id})
+        else:
+            invocation.console.line(job_id)
+            sys.stdout.flush()
+        if 1 in fast.CLOSED:
+            invocation.console.say(f"job {job_id} is submitted")
+    except OSError as error:
+        fast.silence_stdout()
+        raise UnavailableError(
+            f"job {job_id} is submitted, but stdout cannot be written: {error.strerror}",
+            hint=f"perseus attach {job_id}; perseus kill {job_id}",
+        ) from None
     return 0
 
 
