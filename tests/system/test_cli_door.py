@@ -185,6 +185,24 @@ def test_descriptors_that_are_closed_or_full(
     assert done.stderr.count("perseus:") <= 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fs", "ls", b"/bad\xff"],
+        ["fs", "put", b"bad\xff", "/n/"],
+        ["logs", b"bad\xff"],
+        ["run", "--name", b"bad\xff", "true"],
+        ["run", "-e", b"A=bad\xff", "true"],
+        ["run", "-e", "BAD", "true"],
+        [b"bad\xff"],
+    ],
+)
+def test_what_is_not_utf8_is_a_usage_error(door: dict[str, str], words: list[Any]) -> None:
+    done = perseus(door | {"BAD": "\udcff"}, *words)
+    assert done.returncode == 2
+    assert b"is not UTF-8" in done.stderr and b"defect" not in done.stderr
+
+
 def test_a_break_of_the_daemon_is_bridged(door: dict[str, str]) -> None:
     script = "echo first; sleep 0.3; echo second; exit 3"
     done = perseus(door, "run", "--name", "cut", "--", "sh", "-c", script)

@@ -85,6 +85,9 @@ def silence_stdout() -> None:
 
 def main(arguments: "Sequence[str]") -> int:
     """Runs one command; its exit code."""
+    for word in arguments:
+        if not (word.isascii() or is_text(word)):
+            return fail_usage(f"the argument {word[:80]!a} is not UTF-8")
     if arguments and arguments[0] == "run":
         code = _run(arguments[1:])
         if code is not None:
@@ -93,6 +96,15 @@ def main(arguments: "Sequence[str]") -> int:
     from perseus.cli.main import main as full_main
 
     return full_main(list(arguments))
+
+
+def is_text(word: str) -> bool:
+    """Whether it can be sent; bytes that are not UTF-8 are lone surrogates in Python's words."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def load_site() -> None:
@@ -219,6 +231,13 @@ def defect(error: BaseException) -> int:
         "  PERSEUS_DEBUG=1 before the command shows where\n"
     )
     return 125
+
+
+def fail_usage(message: str) -> int:
+    """Says what cannot be meant; exit code 2."""
+    from perseus.cli.units import UsageError
+
+    return fail(UsageError(message, hint="names, paths and arguments are UTF-8 text here"))
 
 
 def fail(error: PerseusError) -> int:

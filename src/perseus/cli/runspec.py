@@ -181,10 +181,18 @@ def environment(words: "Sequence[str]") -> "dict[str, str]":
         if given:
             result[name] = value
         elif name in os.environ:
-            result[name] = os.environ[name]
+            result[name] = _text(name, os.environ[name])
         else:
             raise UsageError(f"--env {name}: there is no such variable here")
     return result
+
+
+def _text(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"--env {name}: its value here is not UTF-8") from None
+    return value
 
 
 def pair(word: str, flag: str) -> "tuple[str, str]":
