@@ -185,3 +185,9 @@ def test_a_removed_node_is_told_and_its_task_runs_elsewhere(two: Cluster, tmp_pa
     assert two.node_of(job) == "node-1" and two.perseus("logs", job).ok().text == "once\n"
     told = at_node(two, "node-2", "doctor")
     assert told.code == 1 and "no longer" in told.text and "token" in told.text
+    data = data_of(two, "node-2")
+    lifecycle.stop(data)
+    for _ in ("just started", "running"):
+        started = two.perseus("start", "--data", str(data))
+        assert started.code == 125 and lifecycle.running_pid(data) is not None
+        assert "refuses this node" in started.stderr and "token" in started.stderr

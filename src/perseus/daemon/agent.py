@@ -70,6 +70,8 @@ class Agent:
         self.link: AgentLink | None = None
         # Why the master would not have this node, the last time; None once it has.
         self.refusal: PerseusError | None = None
+        # Set once the master has welcomed or refused this node since the daemon started.
+        self.answered = asyncio.Event()
         self.executor: Executor
         self.outputs: OutputsService
 
@@ -157,6 +159,7 @@ class Agent:
         """A new session."""
         _log.info("connected to the master, session %d", welcome.session)
         self.refusal = None
+        self.answered.set()
         self._begin(self._tell_grant_key(welcome.grant_key))
         self.executor.on_welcome()
 
@@ -165,6 +168,7 @@ class Agent:
         if self.refusal is None or self.refusal.message != refusal.message:
             _log.error("the master refuses this node: %s", refusal)
         self.refusal = refusal
+        self.answered.set()
 
     def lose_lease(self) -> None:
         """The master was not heard of in time: nothing here may go on."""

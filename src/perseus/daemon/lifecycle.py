@@ -18,12 +18,17 @@ from pathlib import Path
 import perseus
 from perseus.daemon import config as config_module
 from perseus.daemon.config import Paths
-from perseus.errors import PerseusError, UnavailableError, from_code
+from perseus.errors import PerseusError, RefusedError, UnavailableError, from_code
+from perseus.rpc.http_client import UnixConnection
 from perseus.runtime import processes
 
 START_TIMEOUT_S = 60.0
 DOOR_POLL_S = 0.02
 STOP_TIMEOUT_S = 20.0
+# For the master's first word to a node, and for what it says is wrong.
+FIRST_WORD_TIMEOUT_S = 10.0
+# The subject of what Diagnose finds about the node it is asked at.
+THIS_NODE = "this node"
 
 
 def running_pid(data: Path) -> int | None:
@@ -91,6 +96,19 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def hear_master(data: Path) -> None:
+    """Waits a little for the master's first word to the daemon of ``data``, which runs.
+
+    Raises RefusedError when it does not want this node, and UnavailableError when it
+    has not been heard of.
+    """
+    with UnixConnection(str(Paths(data).socket)) as connection:
+        answer = connection.call("Cluster.Diagnose", {}, timeout_s=FIRST_WORD_TIMEOUT_S)
+    for finding in answer.get("findings") or ():
+        if finding.get("subject") == THIS_NODE and finding.get("severity") == "error":
+            raise RefusedError(finding["message"], hint=finding.get("command") or "perseus doctor")
 
 
 def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from perseus.daemon import agent as agent_module
 from perseus.daemon.agent import Agent
 from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.lifecycle import THIS_NODE
 from perseus.daemon.node import exit_with_pid, until_told
 from perseus.daemon.renewal import Renewal
-from perseus.errors import IncompatibleError, RefusedError
+from perseus.errors import IncompatibleError, PerseusError, RefusedError
 from perseus.identity.files import Identity
 from perseus.jobs.relay import RunRelay
 from perseus.proto.v1 import agent_pb2, cluster_pb2
@@ -36,6 +37,8 @@ FORWARDED = ("Cluster", "Files", "Jobs")
 CHANNELS_MAXIMUM = 256
 # How long calls on a channel that makes room for another may go on.
 CHANNEL_GRACE_S = 30.0
+# How long Diagnose waits for the master's first word to a node that has just started.
+FIRST_ANSWER_TIMEOUT_S = 3.0
 # Between two tries of a node that the master refuses: it, or the master, may be upgraded.
 REFUSED_PAUSE_S = 60.0
 
@@ -247,17 +250,27 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 
 def _tell_refusal(forwarder: Any, agent: Agent) -> None:
-    """Makes Diagnose at a node that the master refuses say so first of all."""
+    """Makes Diagnose at a node that the master refuses say so first of all.
+
+    A daemon that has just started is given a moment to hear whether it is.
+    """
     ask = forwarder.diagnose
 
     async def diagnose(
         request: cluster_pb2.DiagnoseRequest, call: Call
     ) -> cluster_pb2.DiagnoseResponse:
-        answer: cluster_pb2.DiagnoseResponse = await ask(request, call)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(agent.answered.wait(), FIRST_ANSWER_TIMEOUT_S)
+        try:
+            answer: cluster_pb2.DiagnoseResponse = await ask(request, call)
+        except PerseusError:
+            if agent.refusal is None:
+                raise
+            answer = cluster_pb2.DiagnoseResponse()
         if agent.refusal is not None:
             finding = cluster_pb2.Finding(
                 severity="error",
-                subject="this node",
+                subject=THIS_NODE,
                 message=f"the master refuses this node: {agent.refusal.message}",
                 command=agent.refusal.hint,
             )

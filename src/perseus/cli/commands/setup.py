@@ -15,7 +15,7 @@ from perseus.cli.main import Invocation
 from perseus.client import context as contexts
 from perseus.client.context import Context, exists
 from perseus.client.store import install
-from perseus.errors import NotFoundError
+from perseus.errors import NotFoundError, PerseusError, RefusedError
 
 
 def init(invocation: Invocation) -> int:
@@ -114,6 +114,14 @@ def start(invocation: Invocation) -> int:
         command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
         os.execve(command[0], command, lifecycle.environment())
     pid = lifecycle.start(data)
+    try:
+        lifecycle.hear_master(data)
+    except RefusedError as error:
+        text = f"the daemon of {data} runs (process {pid}), but {error.message}"
+        raise RefusedError(text, hint=error.hint) from None
+    except PerseusError as error:
+        # It goes on dialling; a node may well be up before its master.
+        invocation.console.say(f"the cluster is not heard of yet: {error.message}")
     if invocation.console.as_json:
         invocation.console.json({"data": str(data), "pid": pid})
     else:
