@@ -156,3 +156,13 @@ def test_an_embedded_cluster_starts_by_itself(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"Linux\n"), done.stderr
     stop = [sys.executable, "-m", "perseus", "stop"]
     assert subprocess.run(stop, env=values, timeout=90).returncode == 0
+
+
+def test_output_that_is_missing_is_a_failure(one: Cluster) -> None:
+    job = one.perseus("submit", "--", "head", "-c", "100000", "/dev/zero").ok().text.strip()
+    assert one.perseus("wait", job).code == 0
+    one.perseus("fs", "rm", "-r", f"/jobs/{job}").ok()
+    for more in ((), ("--json",)):
+        done = one.perseus(*more, "logs", job)
+        assert done.code == 125, done.stderr
+        assert "stdout is missing" in done.stderr + done.text

@@ -255,6 +255,7 @@ class FollowEvent:
     attempt: int = 0
     message: str = ""
     ending: Ending | None = None
+    missing: bool = False
 
 
 def decode(kind: type[Value], values: Mapping[str, Any]) -> Value:

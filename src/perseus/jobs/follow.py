@@ -289,7 +289,10 @@ class Follower:
                 async for event in events:
                     yield event
         except PerseusError as error:
-            yield self._message(index, f"the rest of its {shown.name} is missing: {error.message}")
+            said = f"the rest of its {shown.name} is missing: {error.message}"
+            told = self._message(index, said)
+            told.missing = True
+            yield told
 
     async def _beyond(
         self, index: int, shown: _Shown, pieces: AsyncIterator[bytes], attempt: int

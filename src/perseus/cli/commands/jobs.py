@@ -1,11 +1,12 @@
 """``ps``, ``logs``, ``wait``, ``kill``, ``attach``, ``retry``, ``why``."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from perseus.cli import units
 from perseus.cli.commands.work import show_events
-from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, write
+from perseus.cli.foreground import EXIT_PERSEUS, EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, write
 from perseus.cli.main import Invocation
 from perseus.client.jobs import open_events
 from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
@@ -75,7 +76,7 @@ def _row(job: JobInfo) -> tuple[Any, ...]:
 
 
 def logs(invocation: Invocation) -> int:
-    """The output from the first byte; with -f until the end."""
+    """The output from the first byte, with -f until the end; 125 when part of it is missing."""
     options = invocation.options
     job_id = invocation.cluster.job(options.job).job_id
     both = options.stdout == options.stderr
@@ -87,24 +88,34 @@ def logs(invocation: Invocation) -> int:
         both or options.stderr,
         options.follow,
     )
-    if invocation.console.as_json:
-        show_events(invocation, stream)
-        return 0
+    show = _shower(invocation, both)
+    code = 0
     try:
         for message in stream:
-            event = decode(FollowEvent, message)
-            # `logs --stderr` shows what was on stderr, on stdout, so that it can be piped.
-            write(1, event.stdout)
-            write(2 if both else 1, event.stderr)
-            if event.message:
-                invocation.console.say(event.message)
+            show(message)
+            if message.get("missing"):
+                code = EXIT_PERSEUS
     except BrokenPipeError:
         return EXIT_PIPE
     except OSError as error:
         raise UnavailableError(f"the output cannot be written: {error.strerror}") from None
     finally:
         stream.close()
-    return 0
+    return code
+
+
+def _shower(invocation: Invocation, both: bool) -> Callable[[dict[str, Any]], None]:
+    """What shows an event: its bytes as they are, or all of it as a line of JSON."""
+
+    def show(message: dict[str, Any]) -> None:
+        event = decode(FollowEvent, message)
+        # `logs --stderr` shows what was on stderr, on stdout, so that it can be piped.
+        write(1, event.stdout)
+        write(2 if both else 1, event.stderr)
+        if event.message:
+            invocation.console.say(event.message)
+
+    return invocation.console.json if invocation.console.as_json else show
 
 
 def wait(invocation: Invocation) -> int:

@@ -260,7 +260,7 @@ class FollowRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., task: _Optional[int] = ..., stdout: _Optional[bool] = ..., stderr: _Optional[bool] = ..., follow: _Optional[bool] = ..., stdout_offset_bytes: _Optional[int] = ..., stderr_offset_bytes: _Optional[int] = ...) -> None: ...
 
 class FollowEvent(_message.Message):
-    __slots__ = ("job_id", "task", "stdout", "stderr", "state", "node", "attempt", "message", "ending")
+    __slots__ = ("job_id", "task", "stdout", "stderr", "state", "node", "attempt", "message", "ending", "missing")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STDOUT_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,7 @@ class FollowEvent(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     ENDING_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     task: int
     stdout: bytes
@@ -279,7 +280,8 @@ class FollowEvent(_message.Message):
     attempt: int
     message: str
     ending: Ending
-    def __init__(self, job_id: _Optional[str] = ..., task: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., state: _Optional[_Union[TaskState, str]] = ..., node: _Optional[str] = ..., attempt: _Optional[int] = ..., message: _Optional[str] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ...) -> None: ...
+    missing: bool
+    def __init__(self, job_id: _Optional[str] = ..., task: _Optional[int] = ..., stdout: _Optional[bytes] = ..., stderr: _Optional[bytes] = ..., state: _Optional[_Union[TaskState, str]] = ..., node: _Optional[str] = ..., attempt: _Optional[int] = ..., message: _Optional[str] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ..., missing: _Optional[bool] = ...) -> None: ...
 
 class KillRequest(_message.Message):
     __slots__ = ("job_id", "signal")
