@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from perseus.cli import runspec
@@ -59,6 +59,8 @@ GIVEN = st.lists(
 ).map(lambda parts: [word for part in parts for word in part])
 
 
+@example(["--cpu"], ["-la", "ls"], False)
+@example(["--cpu"], ["ls"], True)
 @given(GIVEN, st.lists(WORDS, min_size=1, max_size=4), st.booleans())
 def test_both_parsers_agree(given_flags: list[str], argv: list[str], dashes: bool) -> None:
     arguments = given_flags + (["--"] if dashes else []) + argv
@@ -71,7 +73,19 @@ def test_both_parsers_agree(given_flags: list[str], argv: list[str], dashes: boo
     assert full.values == fast.values
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cpu"], ["--nope", "x"], [], ["--cpu", "1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--cpu"],
+        ["--nope", "x"],
+        [],
+        ["--cpu", "1"],
+        ["--cpu", "-la", "ls"],
+        ["--cpu", "--", "ls"],
+        ["--name", "--pure", "ls"],
+    ],
+)
 def test_the_unusual_is_left_to_the_full_parser(arguments: list[str]) -> None:
     assert runspec.parse(arguments) is None
 

@@ -31,6 +31,8 @@ def test_every_command_has_a_handler_help_and_examples(words: str) -> None:
         (["fs", "caat"], "perseus fs cat"),
         (["--json", "ndoes"], "perseus nodes"),
         (["zzzzzz"], "perseus --help"),
+        (["run", "--bogus"], "perseus run --help"),
+        (["fs", "ls", "--bogus"], "perseus fs ls --help"),
     ],
 )
 def test_a_mistyped_command_gets_the_nearest(

@@ -44,6 +44,16 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but what nobody knows is an error of the command it was given to."""
+        options, extras = self.parse_known_args(args, namespace)
+        if extras:
+            node: argparse.ArgumentParser = self
+            for word in args or ():
+                node = children(node).get(word, node)
+            node.error(f"unrecognized arguments: {' '.join(extras)}")
+        return options
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"{self.prog} --help")
 

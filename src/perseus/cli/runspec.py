@@ -95,6 +95,9 @@ def parse(arguments: "Sequence[str]") -> RunOptions | None:
             if position >= len(arguments):
                 return None
             value = arguments[position]
+            if value.startswith("-") and not value[1:].isdecimal():
+                # A flag where a value was to come, most likely.
+                return None
             position += 1
         if entry[1] == "list":
             options.values.setdefault(entry[0], []).append(value)
