@@ -299,6 +299,21 @@ def test_cancel_of_a_task_that_ignores_sigterm_or_is_stopped(tmp_path: Path) -> 
     with_executor(tmp_path, body)
 
 
+@pytest.mark.parametrize(("own", "code"), [(5, 5), (0, 143)])
+def test_a_cancelled_program_keeps_the_exit_code_it_chose(
+    tmp_path: Path, own: int, code: int
+) -> None:
+    async def body(bench: Bench) -> None:
+        script = f"trap 'exit {own}' TERM; echo $$ > {bench.files}/pid; sleep 1000 & wait"
+        attempt = bench.start("sh", "-c", script)
+        await bench.pids("pid")
+        bench.stop(attempt, signal.SIGTERM, cancel=True)
+        ended = (await bench.ended(attempt)).ending
+        assert (ended.kind, ended.exit_code) == (jobs_pb2.ENDING_CANCELLED, code)
+
+    with_executor(tmp_path, body)
+
+
 def test_a_signal_only_arrives(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         script = f"trap 'echo caught; exit 5' USR1; echo $$ > {bench.files}/pid; sleep 1000 & wait"

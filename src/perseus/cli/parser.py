@@ -32,7 +32,8 @@ examples:
   perseus doctor                              what is wrong, and what mends it
 
 exit codes: the task's own; 2 usage; 124 time limit; 125 a failure of Perseus itself;
-126 not executable; 127 not found; 128+N signal N; 1 when doctor finds an error.
+126 not executable; 127 not found; 128+N signal N, also of a cancelled task unless it caught
+the signal and chose another code than 0; 1 when doctor finds an error.
 `perseus COMMAND --help` says more about each.
 """
 

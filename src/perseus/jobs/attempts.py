@@ -20,12 +20,17 @@ from perseus.errors import (
     FullError,
     InvalidError,
     LeaseLostError,
-    NotFoundError,
     PerseusError,
-    RefusedError,
-    TooLargeError,
 )
 from perseus.ids import AttemptId
+from perseus.jobs.attempt_endings import (
+    by_itself,
+    cancelled,
+    limit_passed,
+    node_failure,
+    not_started,
+    with_own_code,
+)
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders, empty
 from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
@@ -37,9 +42,6 @@ DEFAULT_GRACE_S = 5.0
 # Time until SIGKILL for a task that passed its time limit.
 TIME_LIMIT_GRACE_S = 5.0
 EXIT_TIME_LIMIT = 124
-EXIT_NODE_FAILURE = 125
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
 # A pipe's buffer for stdin, where the kernel allows it.
 _PIPE_BYTES = 1 << 20
 # Signals that come before the program has started; more are dropped.
@@ -230,7 +232,7 @@ class Attempt:
 
     def end_for_disk(self, message: str) -> None:
         """Ends it because of what it holds on this node's disk."""
-        if self._set_cause(_limit_passed(jobs_pb2.ENDING_DISK_LIMIT, message)):
+        if self._set_cause(limit_passed(jobs_pb2.ENDING_DISK_LIMIT, message)):
             self.kill()
 
     def kill(self) -> None:
@@ -280,13 +282,13 @@ class Attempt:
         except LeaseLostError:
             raise
         except PerseusError as error:
-            return _not_started(error)
+            return not_started(error)
         self._begin()
         on_running(self)
         ended = await self._host.spawner.wait(self.pid)
         self._account(ended)
         self.left_nothing = ended.left_nothing
-        return self._cause or _by_itself(ended)
+        return with_own_code(self._cause, ended) if self._cause else by_itself(ended)
 
     async def _prepare(self) -> SpawnRequest:
         spec = self.start.spec
@@ -512,7 +514,7 @@ class Attempt:
         for spool in self.spools:
             spool.cut(INLINE_MAXIMUM_BYTES)
         said = f"{said}; only the first {INLINE_MAXIMUM_BYTES} bytes of its output are kept"
-        return _limit_passed(jobs_pb2.ENDING_DISK_LIMIT, said)
+        return limit_passed(jobs_pb2.ENDING_DISK_LIMIT, said)
 
     async def abandon(self) -> None:
         """What was shipped of its outputs becomes garbage."""
@@ -520,71 +522,18 @@ class Attempt:
             await ship.abandon()
 
 
-def cancelled(stop: agent_pb2.StopAttempt) -> jobs_pb2.Ending:
-    """How an attempt ends that was cancelled by ``stop``."""
-    number = stop.signal or signal.SIGTERM
-    return jobs_pb2.Ending(
-        kind=jobs_pb2.ENDING_CANCELLED,
-        exit_code=128 + number,
-        signal=number,
-        message=f"cancelled by {_signal_name(number)}",
-    )
-
-
-def _by_itself(ended: Exit) -> jobs_pb2.Ending:
-    if not ended.signal:
-        return jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=ended.exit_code)
-    return jobs_pb2.Ending(
-        kind=jobs_pb2.ENDING_SIGNALED,
-        exit_code=128 + ended.signal,
-        signal=ended.signal,
-        message=f"ended by {_signal_name(ended.signal)}",
-    )
-
-
-def _not_started(error: PerseusError) -> jobs_pb2.Ending:
-    codes = {
-        NotFoundError: EXIT_NOT_FOUND,
-        RefusedError: EXIT_NOT_EXECUTABLE,
-        TooLargeError: EXIT_NOT_EXECUTABLE,
-    }
-    code = codes.get(type(error))
-    if code is None:
-        return node_failure(str(error))
-    kind = jobs_pb2.ENDING_NOT_STARTED
-    return jobs_pb2.Ending(kind=kind, exit_code=code, message=str(error))
-
-
-def node_failure(message: str) -> jobs_pb2.Ending:
-    """Perseus could not run it here, or could not keep its output."""
-    kind = jobs_pb2.ENDING_NODE_FAILURE
-    return jobs_pb2.Ending(kind=kind, exit_code=EXIT_NODE_FAILURE, message=message)
-
-
 def _output_limit(spool: Spool) -> jobs_pb2.Ending:
-    return _limit_passed(
+    return limit_passed(
         jobs_pb2.ENDING_OUTPUT_LIMIT,
         f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
         "the bytes up to there are kept",
     )
 
 
-def _limit_passed(kind: jobs_pb2.EndingKind, message: str) -> jobs_pb2.Ending:
-    number = int(signal.SIGXFSZ)
-    return jobs_pb2.Ending(kind=kind, exit_code=128 + number, signal=number, message=message)
-
-
 def _inline_output(spool: Spool) -> agent_pb2.Output:
     return agent_pb2.Output(
         size_bytes=spool.size_bytes, inline=spool.read_inline(), truncated=spool.truncated
     )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

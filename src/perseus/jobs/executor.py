@@ -18,7 +18,8 @@ from typing import Any
 
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 from perseus.ids import parse_attempt
-from perseus.jobs.attempts import Attempt, Host, Phase, cancelled, node_failure
+from perseus.jobs.attempt_endings import cancelled, node_failure
+from perseus.jobs.attempts import Attempt, Host, Phase
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders
 from perseus.jobs.executor_gate import Gate
