@@ -166,3 +166,9 @@ def test_output_that_is_missing_is_a_failure(one: Cluster) -> None:
         done = one.perseus(*more, "logs", job)
         assert done.code == 125, done.stderr
         assert "stdout is missing" in done.stderr + done.text
+
+
+def test_kill_says_what_came_of_it(one: Cluster) -> None:
+    job = one.perseus("submit", "--memory", "900T", "--", "true").ok().text.strip()
+    assert "1 task cancelled" in one.perseus("kill", job).ok().stderr
+    assert "has ended already (cancelled)" in one.perseus("kill", job).ok().stderr

@@ -372,7 +372,7 @@ def test_why_it_waits() -> None:
         await stage.submit(count=5)
         other = await stage.submit()
         assert "the most free is 0 cores on node-0" in await _why(stage, other)
-        assert "stand before it" in await _why(stage, other)
+        assert "2 jobs stand before it" in await _why(stage, other)
         slow = await stage.submit(count=5, parallel=1, priority=1)
         stage.world.kill(other)
         assert "cancelled by ann before they ran" in await _why(stage, other)

@@ -133,12 +133,15 @@ perseus run -- sort -u < big.txt > sorted.txt""",
 perseus submit -- ./long-work
 id=$(perseus submit --count 100 -- ./work); perseus wait $id""",
     )
-    _run_flags(submit)
+    # It never waits, so there is nothing to detach from.
+    _run_flags(submit, without="--detach")
 
 
-def _run_flags(parser: Parser) -> None:
+def _run_flags(parser: Parser, without: str = "") -> None:
     short = {flag: letter for letter, flag in runspec.SHORT.items()}
     for flag, (dest, how, metavar, text) in runspec.FLAGS.items():
+        if flag == without:
+            continue
         names = [short[flag], flag] if flag in short else [flag]
         if how == "switch":
             parser.add_argument(*names, dest=dest, action="store_true", help=text)
@@ -246,7 +249,9 @@ make | perseus fs put - /log""",
         action="store_true",
         help="folders with all in them; says what it leaves out, and ends with 1",
     )
-    put.add_argument("--replicas", type=int, default=0, metavar="N", help="copies to keep")
+    put.add_argument(
+        "--replicas", type=int, default=0, metavar="N", help="copies to keep (default 2)"
+    )
     get = _command(
         fs,
         "get",

@@ -80,7 +80,8 @@ def _waiting(jobs: Jobs, job: Job) -> list[str]:
         return [f"{_tasks(job.waiting)} wait because only {limit} may run at once (--parallel)."]
     before = jobs.waiting_before(job)
     line = f"{_tasks(job.waiting)} of it wait" + ("s" if job.waiting == 1 else "")
-    queue = f", and {before} job{'s' * (before != 1)} stand before it" if before else ""
+    jobs_before = "1 job stands" if before == 1 else f"{before} jobs stand"
+    queue = f", and {jobs_before} before it" if before else ""
     return [f"{line}{queue}. {reason(job.needs, jobs.snapshot().nodes)}"]
 
 

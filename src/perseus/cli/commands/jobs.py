@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 from perseus.cli import units
 from perseus.cli.commands.work import show_events
 from perseus.cli.foreground import EXIT_PERSEUS, EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, write
 from perseus.cli.main import Invocation
-from perseus.client.jobs import open_events
+from perseus.client.jobs import Job, open_events, signal_number
 from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
 from perseus.errors import DeadlineError, UnavailableError
 
@@ -140,8 +141,19 @@ def kill(invocation: Invocation) -> int:
         if invocation.console.as_json:
             invocation.console.json({"job_id": job.job_id, "tasks": count})
         else:
-            invocation.console.say(f"job {job.job_id}: signal sent to {count} running tasks")
+            invocation.console.say(_killed(job, invocation.options.signal, count))
     return 0
+
+
+def _killed(job: Job, signal: str, count: int) -> str:
+    """What came of a signal."""
+    if not count:
+        info = job.info()
+        said = f"has ended already ({info.state})" if info.has_ended else "has no task that runs"
+        return f"job {job.job_id} {said}; nothing was signalled"
+    # These two also end the tasks that wait.
+    what = "cancelled" if signal_number(signal) in (SIGTERM, SIGKILL) else "signalled"
+    return f"job {job.job_id}: {count} task{'s' * (count != 1)} {what}"
 
 
 def attach(invocation: Invocation) -> int:
