@@ -138,3 +138,17 @@ def test_no_color_counts_when_it_is_not_empty(
     if value is not None:
         monkeypatch.setenv("NO_COLOR", value)
     assert (Console().colour("x", "red", Terminal()) != "x") == is_coloured
+
+
+def test_completion_gives_the_choices_of_a_flag() -> None:
+    commands = completion_scripts.tree()
+    script = (
+        completion_scripts.bash(commands)
+        + """
+COMP_WORDS=(perseus token create --role "") COMP_CWORD=4
+_perseus perseus ""; echo "${COMPREPLY[@]}"
+"""
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "node user viewer admin\n"
+    assert "-l role -x -a 'node user viewer admin'" in completion_scripts.fish(commands)

@@ -29,11 +29,25 @@ def _collect(
         _collect(child, f"{words} {name}".strip(), found)
 
 
+def choices() -> dict[str, list[str]]:
+    """The values of flags that have a choice, by the words before ("token create --role")."""
+    return {
+        f"{words} {name}": [str(choice) for choice in action.choices]
+        for words, command in parser_module.leaves().items()
+        for action in command._actions
+        if action.choices
+        for name in action.option_strings
+    }
+
+
 def bash(commands: dict[str, list[tuple[str, str]]]) -> str:
     """The script of bash."""
     cases = "\n".join(
         f"        {words!r}) words={' '.join(name for name, _ in entries)!r} ;;"
         for words, entries in commands.items()
+    )
+    values = "\n".join(
+        f"        {words!r}) words={' '.join(given)!r} ;;" for words, given in choices().items()
     )
     return f"""\
 # perseus completion for bash: eval "$(perseus completion bash)"
@@ -47,6 +61,9 @@ _perseus() {{
     done
     case $path in
 {cases}
+    esac
+    case "$path ${{COMP_WORDS[COMP_CWORD - 1]}}" in
+{values}
     esac
     COMPREPLY=($(compgen -W "$words" -- "$2"))
 }}
@@ -70,12 +87,14 @@ autoload -U +X bashcompinit && bashcompinit
 def fish(commands: dict[str, list[tuple[str, str]]]) -> str:
     """The script of fish."""
     lines = ["# perseus completion for fish: perseus completion fish | source"]
+    choices_of = choices()
     for words, entries in commands.items():
         condition = _fish_condition(words, [name for name, _ in entries])
         for name, text in entries:
             about = text.replace("'", "\\'").replace("%%", "%")
             if name.startswith("--"):
-                what = f"-l {name[2:]}"
+                given = choices_of.get(f"{words} {name}")
+                what = f"-l {name[2:]}" + (f" -x -a '{' '.join(given)}'" if given else "")
             elif name.startswith("-"):
                 what = f"-s {name[1:]}"
             else:
