@@ -184,6 +184,31 @@ def test_the_output_limit(tmp_path: Path) -> None:
     with_executor(tmp_path, body)
 
 
+@pytest.mark.parametrize(
+    "takes",
+    [
+        "rm $out",
+        "mv $out $TMPDIR/aside",
+        "rm $out; : > $out",
+        "ln -sf /etc/passwd $out",
+        "rm $out; mkfifo $out",
+    ],
+)
+def test_who_takes_its_output_away_is_ended(tmp_path: Path, takes: str) -> None:
+    async def body(bench: Bench) -> None:
+        before = "out=$PERSEUS_ATTEMPT_FOLDER/stdout; echo kept; "
+        # The first goes on for ever, without a byte in the place it took away.
+        for task, after in enumerate(("; exec yes", "; yes | head -c 100000")):
+            ended = await bench.shell(before + takes + after, task=task)
+            assert ended.ending.kind == jobs_pb2.ENDING_OUTPUT_LIMIT
+            assert ended.ending.exit_code == 128 + signal.SIGXFSZ
+            assert "removed, moved or replaced its own stdout" in ended.ending.message
+            assert ended.stdout.truncated and len(ended.stdout.inline) == 4096
+            assert ended.stdout.inline.startswith(b"kept\ny\n")
+
+    with_executor(tmp_path, body)
+
+
 def test_a_disk_near_full_ends_who_fills_it(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         ended = await bench.run("yes", task=0)

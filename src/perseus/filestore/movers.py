@@ -149,7 +149,7 @@ class Movers:
 
     def _ship(self, request: messages.Ship, job: Job) -> messages.Done:
         with (
-            open(request.source_path, "rb", buffering=0) as source,
+            open(request.source_path, "rb", buffering=0, opener=_open_source) as source,
             self._client.open_output(request.attempt, request.stderr) as output,
         ):
             while (piece := _next_piece(source.fileno(), output.size_bytes, job)) is not None:
@@ -158,6 +158,16 @@ class Movers:
             return messages.Done(
                 request.number, output.size_bytes, info.inode or output.inode, output.checksum
             )
+
+
+def _open_source(path: str, flags: int) -> int:
+    """Opens a plain file; a FIFO that a task put in its place would hold the thread for ever."""
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidError(f"{path} is not a plain file any more")
+    return descriptor
 
 
 def _open_fifo(path: str, job: Job) -> int:

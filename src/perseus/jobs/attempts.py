@@ -164,6 +164,15 @@ class Attempt:
 
         ``on_running`` is told when the program runs, ``on_exit`` when its cores are free.
         """
+        try:
+            await self._run(on_running, on_exit)
+        finally:
+            for spool in self.spools:
+                spool.close()
+
+    async def _run(
+        self, on_running: Callable[["Attempt"], None], on_exit: Callable[["Attempt"], None]
+    ) -> None:
         self.phase = Phase.PREPARING
         ending = jobs_pb2.Ending()
         try:
@@ -180,7 +189,7 @@ class Attempt:
             return
         for spool in self.spools:
             spool.settle()
-        if self._over_limit():
+        if self._is_output_broken():
             ending = self._cause or ending
         self.notify()
         if self._host.guard.is_low():
@@ -294,6 +303,8 @@ class Attempt:
         spec = self.start.spec
         work = os.path.join(self.folder, "work")
         self._host.folders.make(self.folder)
+        for spool in self.spools:
+            spool.open()
         if spec.files:
             self._placing = asyncio.ensure_future(self._place_files(work))
             await self._placing
@@ -430,7 +441,7 @@ class Attempt:
             return
         now_s = self._host.clock.now_s()
         pause_s = min(spool.check(now_s) for spool in self.spools)
-        if self._over_limit():
+        if self._is_output_broken():
             self.kill()
             return
         for spool, ship in zip(self.spools, self._ships, strict=True):
@@ -438,10 +449,11 @@ class Attempt:
                 ship.begin_early()
         self._timers.check = asyncio.get_running_loop().call_later(pause_s, self._check)
 
-    def _over_limit(self) -> bool:
+    def _is_output_broken(self) -> bool:
+        """Whether an output passed its limit, or was taken away; then that is the cause."""
         for spool in self.spools:
-            if spool.truncated:
-                self._set_cause(_output_limit(spool))
+            if spool.was_taken or spool.truncated:
+                self._set_cause(_output_taken(spool) if spool.was_taken else _output_limit(spool))
                 return True
         return False
 
@@ -527,6 +539,15 @@ def _output_limit(spool: Spool) -> jobs_pb2.Ending:
         jobs_pb2.ENDING_OUTPUT_LIMIT,
         f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
         "the bytes up to there are kept",
+    )
+
+
+def _output_taken(spool: Spool) -> jobs_pb2.Ending:
+    return limit_passed(
+        jobs_pb2.ENDING_OUTPUT_LIMIT,
+        f"ended because it removed, moved or replaced its own {spool.name}, {spool.path}; "
+        f"only the first {INLINE_MAXIMUM_BYTES} bytes of it are kept: a program writes to "
+        f"{spool.name} and leaves the file alone",
     )
 
 

@@ -6,7 +6,6 @@ looked at every few milliseconds, for the task writes without telling anyone.
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from perseus.errors import InvalidError, NotFoundError
 from perseus.jobs.attempts import Attempt, Phase
@@ -78,8 +77,7 @@ class _Reader:
     def read(self) -> bytes:
         """The next piece; empty when there is none now."""
         if self._descriptor < 0:
-            with suppress(FileNotFoundError):
-                self._descriptor = os.open(self._spool.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = self._spool.open_for_reading()
         if self._descriptor < 0:
             return b""
         spool = self._spool

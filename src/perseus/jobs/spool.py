@@ -5,10 +5,15 @@ The task's descriptor is the spool file, so no byte passes through the agent.
 While the task runs the agent looks at the file's size now and then: often when
 it grows fast towards its limit, seldom when it does not. What is larger than a
 message may carry is shipped by the chunkserver, behind the running task.
+
+The agent holds the file open from before the task starts until its output is
+kept, so that a task that takes its output away (rm, mv, another file under the
+name) is known, and what it wrote is measured all the same.
 """
 
 import asyncio
 import os
+import stat
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -85,24 +90,68 @@ class Spool:
         self.truncated = False
         # It shrank: the task has cut it (``> /dev/stdout`` does); what was shipped is void.
         self.was_cut = False
+        # The task has removed, moved or replaced the file; for good, also if it puts it back.
+        self.was_taken = False
         # The task has ended: the size is final.
         self.is_final = False
         self._measured_bytes = 0
         self._measured_s = 0.0
         self._interval_s = CHECK_MINIMUM_S
+        self._descriptor = -1
+        # Device, inode and kind of the file, once it was opened.
+        self._identity: tuple[int, int, int] | None = None
+
+    def open(self) -> None:
+        """Makes the file and holds it; before the task starts. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o600)
+        self._identity = _identity(os.fstat(self._descriptor))
+
+    def close(self) -> None:
+        """Lets the file go; what was measured stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def open_for_reading(self) -> int:
+        """A descriptor of the caller's own; -1 when the file is not there, or is another."""
+        if self._descriptor >= 0:
+            return os.dup(self._descriptor)
+        # Not blocking: the task may have put a FIFO there.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags)
+        except OSError:
+            return -1
+        if _identity(os.fstat(descriptor)) != self._identity:
+            os.close(descriptor)
+            return -1
+        return descriptor
 
     def measure(self) -> bool:
-        """Looks at the file; True when it has grown."""
-        try:
-            measured_bytes = os.stat(self.path).st_size
-        except FileNotFoundError:
-            measured_bytes = 0
+        """Looks at the file; True when it has grown. Never raises."""
+        measured_bytes = 0
+        if self._descriptor >= 0:
+            measured_bytes = self._look()
         grown = measured_bytes > self._measured_bytes
         self.was_cut |= measured_bytes < self._measured_bytes
         self._measured_bytes = measured_bytes
         self.size_bytes = min(measured_bytes, self.limit_bytes)
         self.truncated = measured_bytes > self.limit_bytes
         return grown
+
+    def _look(self) -> int:
+        """The size of the file, whatever its name is now."""
+        try:
+            size_bytes = os.fstat(self._descriptor).st_size
+            self.was_taken |= _identity(os.lstat(self.path)) != self._identity
+        except OSError:
+            # Also when its folder was closed to us: then nobody can ship it.
+            self.was_taken = True
+            with suppress(OSError):
+                return os.fstat(self._descriptor).st_size
+            return self._measured_bytes
+        return size_bytes
 
     def check(self, now_s: float) -> float:
         """Measures; the seconds until the next look, shorter the sooner the limit may come."""
@@ -119,17 +168,20 @@ class Spool:
         return self._interval_s
 
     def settle(self) -> None:
-        """The task has ended: fixes the size and cuts what is over the limit."""
+        """The task has ended: fixes the size and cuts what is over the limit. What was taken
+        away cannot be shipped: of it no more stays than needs no place of its own."""
         self.measure()
         self.is_final = True
-        if self.truncated:
-            os.truncate(self.path, self.limit_bytes)
+        if self.was_taken:
+            self.cut(INLINE_MAXIMUM_BYTES)
+        elif self.truncated:
+            os.ftruncate(self._descriptor, self.limit_bytes)
 
     def cut(self, size_bytes: int) -> None:
         """Keeps no more than ``size_bytes`` of a settled output, for there is no room."""
         if self.size_bytes > size_bytes:
             self.size_bytes, self.truncated = size_bytes, True
-            os.truncate(self.path, size_bytes)
+            os.ftruncate(self._descriptor, size_bytes)
 
     @property
     def is_inline(self) -> bool:
@@ -140,8 +192,12 @@ class Spool:
         """The content of a small output."""
         if self.size_bytes == 0:
             return b""
-        with open(self.path, "rb", buffering=0) as file:
-            return file.read(self.size_bytes) or b""
+        return os.pread(self._descriptor, self.size_bytes, 0)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    # The kind too: once the file is let go, its inode may be given to a FIFO.
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
 
 
 class Shipment:
