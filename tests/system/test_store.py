@@ -301,3 +301,25 @@ def test_damage_is_found_after_a_crash(tmp_path: Path) -> None:
         file.write(os.urandom(4096))
     with pytest.raises(CorruptError, match="damaged"):
         SqliteStore(path, "cluster", create=True)
+
+
+def test_a_store_tells_how_long_its_commits_take(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStore(path, "cluster", create=True)
+    assert store.commit_latency_s() < 1.0
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def act() -> None:
+        held = asyncio.ensure_future(store.commit([Write(b"k", b"1")]))
+        async with asyncio.timeout(60):
+            while store.commit_latency_s() < 1.2:
+                await asyncio.sleep(0.01)
+        assert not held.done()
+        other.execute("ROLLBACK")
+        await held
+
+    asyncio.run(act())
+    assert store.commit_latency_s() >= 1.2
+    other.close()
+    store.close()

@@ -42,6 +42,8 @@ from perseus.store.sqlite import SqliteStore
 TICK_S = 0.2
 # Between two looks for outputs whose attempt is over and that nobody discarded.
 SWEEP_INTERVAL_S = 60.0
+# What a commit may take before it is worth a word in `perseus doctor`.
+SLOW_COMMIT_S = 1.0
 GRANT_KEY_FILE = "grant.key"
 GRANT_KEY_BYTES = 32
 
@@ -147,7 +149,7 @@ class Master:
         self._cluster.node_details.append(self._describe_node)
         self._cluster.removal_guards.append(self._guard_removal)
         self._cluster.finding_providers.append(self._files.findings)
-        self._cluster.finding_providers.append(self._shortage)
+        self._cluster.finding_providers.append(self._state_disk)
         self._agents = AgentsService(
             self._driver,
             self.membership,
@@ -163,16 +165,29 @@ class Master:
         node.tasks = self._jobs.attempts_leased(node.node_id)
         node.chunks, node.chunk_bytes = self.replication.held_by(node.node_id)
 
-    def _shortage(self) -> Iterator[cluster_pb2.Finding]:
-        """That the disk of the cluster's state is full."""
-        shortage = self._store.shortage() if self._store is not None else None
+    def _state_disk(self) -> Iterator[cluster_pb2.Finding]:
+        """That the disk of the cluster's state is full, or slow."""
+        if self._store is None:
+            return
+        shortage, latency_s = self._store.shortage(), self._store.commit_latency_s()
         if shortage is not None:
-            yield cluster_pb2.Finding(
-                severity="error",
-                subject=self._config.node_name,
-                message=shortage.message,
-                command=shortage.hint,
+            yield self._finding("error", shortage.message, shortage.hint)
+        elif latency_s >= SLOW_COMMIT_S:
+            folder = self._paths.state.parent
+            yield self._finding(
+                "warning",
+                f"the disk of {folder} took {latency_s:.1f} s to keep a change, "
+                "and every change of the cluster waits for it",
+                f"see what else keeps the disk of {folder} busy, or move it to a faster one",
             )
+
+    def _finding(self, severity: str, message: str, command: str) -> cluster_pb2.Finding:
+        return cluster_pb2.Finding(
+            severity=severity,
+            subject=self._config.node_name,
+            message=message,
+            command=command,
+        )
 
     def _guard_removal(self, node_id: str) -> str:
         """Why the node should not leave: chunks that it alone holds."""

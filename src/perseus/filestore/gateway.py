@@ -236,7 +236,9 @@ class Gateway:
             except FutureTimeoutError:
                 future.cancel()
                 raise UnavailableError(
-                    f"the master took more than {timeout_s:.0f} s for {method}", maybe_done=True
+                    f"the master took more than {timeout_s:.0f} s for {method}",
+                    maybe_done=True,
+                    hint="see whether its disk is slow: perseus doctor",
                 ) from None
 
         return files_call

@@ -4,6 +4,9 @@ One function serves nodes on the network and the agent in the master's own
 process. A stream lives as long as its session: a newer stream of the node, the
 end of its lease, a full outbox or a message out of turn end it, and the agent
 dials again. The stream only carries; what follows from it is the machines' to say.
+
+A heartbeat is answered at once, whatever waits for the disk: what it renews is kept
+in memory alone. So a slow disk makes the cluster slow, and no node lost.
 """
 
 import asyncio
@@ -19,10 +22,11 @@ from perseus.errors import (
 )
 from perseus.membership.commands import Connect, Connected, Disconnected, HeartbeatReceived
 from perseus.membership.events import Replica
+from perseus.membership.reports import Reports
 from perseus.membership.sessions import Outbox, Sessions
 from perseus.membership.state import Membership
 from perseus.membership.values import capacity_from_message, load_from_message
-from perseus.membership.waiting import end_all, within
+from perseus.membership.waiting import end_all, first_to_end, within
 from perseus.proto.v1 import agent_pb2
 from perseus.rpc.call import Call, Caller
 from perseus.runtime.machine import Driver
@@ -156,9 +160,12 @@ class AgentsService:
         outbox: Outbox,
     ) -> None:
         """Takes in what the node says; however it ends, the outbox is told."""
+        reports = Reports()
         try:
-            async for message in incoming:
-                await self._take_in(message, connected, outbox)
+            await first_to_end(
+                self._listen(incoming, connected, outbox, reports),
+                self._record(reports, connected),
+            )
             outbox.end()
         except PerseusError as error:
             outbox.end(error)
@@ -168,22 +175,36 @@ class AgentsService:
         except Exception as error:
             outbox.end(_unexpected(error, connected))
 
-    async def _take_in(
-        self, message: agent_pb2.AgentMessage, connected: Connected, outbox: Outbox
+    async def _listen(
+        self,
+        incoming: AsyncIterator[agent_pb2.AgentMessage],
+        connected: Connected,
+        outbox: Outbox,
+        reports: Reports,
     ) -> None:
+        async for message in incoming:
+            self._membership.check_session(connected.node_id, connected.session)
+            if message.HasField("hello"):
+                raise InvalidError("a second Hello on one stream")
+            if message.HasField("heartbeat"):
+                self._renew(message.heartbeat, connected)
+                outbox.answer(message.heartbeat.number)
+            await reports.put(message.attempt_events, message.chunk_events)
+
+    def _renew(self, beat: agent_pb2.Heartbeat, connected: Connected) -> None:
+        load = load_from_message(beat.load)
+        event = HeartbeatReceived(connected.node_id, connected.session, load, beat.time_s)
+        # The driver itself says what it could not commit.
+        self._driver.begin(event).add_done_callback(_ignore)
+
+    async def _record(self, reports: Reports, connected: Connected) -> None:
         node_id, session = connected.node_id, connected.session
-        self._membership.check_session(node_id, session)
-        if message.HasField("hello"):
-            raise InvalidError("a second Hello on one stream")
-        if message.HasField("heartbeat"):
-            beat = message.heartbeat
-            load = load_from_message(beat.load)
-            await self._driver.do(HeartbeatReceived(node_id, session, load, beat.time_s))
-            outbox.answer(beat.number)
-        if message.attempt_events:
-            await self._on_attempt_events(node_id, session, list(message.attempt_events))
-        if message.chunk_events:
-            await self._on_chunk_events(node_id, session, list(message.chunk_events))
+        while True:
+            attempts, chunks = await reports.take()
+            if attempts:
+                await self._on_attempt_events(node_id, session, attempts)
+            if chunks:
+                await self._on_chunk_events(node_id, session, chunks)
 
 
 def caller_check(membership: Membership) -> Callable[[Caller], None]:
@@ -219,6 +240,12 @@ def _connect_event(node_id: str, hello: agent_pb2.Hello) -> Connect:
         replicas=replicas,
         certificate_expires_at_s=hello.certificate_expires_at_s,
     )
+
+
+def _ignore(done: "asyncio.Future[None]") -> None:
+    """Asks for the exception, so that asyncio does not complain that nobody did."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _next(incoming: AsyncIterator[agent_pb2.AgentMessage]) -> agent_pb2.AgentMessage:

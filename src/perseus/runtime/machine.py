@@ -196,6 +196,13 @@ class Driver:
         A caller that is cancelled meanwhile loses only the reply: the step goes on
         to its end, for it has happened.
         """
+        return await asyncio.shield(self.begin(event))
+
+    def begin(self, event: Event) -> "asyncio.Future[Any]":
+        """Steps now, and refuses now; the future is what ``do`` waits for.
+
+        For a caller who tells nobody what came of the step, and so need not wait for the disk.
+        """
         if self._failure is not None:
             raise self._failure
         # Before the step: after it, memory has what the disk has not.
@@ -214,7 +221,7 @@ class Driver:
         # The event loop itself holds tasks weakly.
         self._completions.add(completion)
         completion.add_done_callback(self._completions.discard)
-        return await asyncio.shield(completion)
+        return completion
 
     async def _complete(self, step: Step) -> Any:
         try:

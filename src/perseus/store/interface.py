@@ -45,6 +45,10 @@ class Store(Protocol):
     def shortage(self) -> FullError | None:
         """Why nothing that takes room should be begun just now; None while there is room."""
 
+    def commit_latency_s(self) -> float:
+        """How long a commit takes: the slowest of the last minute or the one under way, if
+        that is longer already."""
+
     def backup(self, path: Path) -> None:
         """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""
 

@@ -48,6 +48,8 @@ _BUSY_TIMEOUT_S = 5.0
 _WAL_LIMIT_BYTES = 64 << 20
 # Between two looks whether a full disk has room again.
 ROOM_PAUSE_S = 1.0
+# How long the slowest commit is remembered.
+SLOWEST_KEPT_S = 60.0
 
 _PUT = {
     rows: "INSERT INTO pairs VALUES "
@@ -95,6 +97,10 @@ class SqliteStore:
         # From a commit without room until the ballast is kept again.
         self._is_short = not self._ballast.keep()
         self._look_again_at_s = 0.0
+        # When the commit under way began; None between two.
+        self._began_at_s: float | None = None
+        # The slowest commit of late: how long it took, and when it ended.
+        self._slowest = (0.0, 0.0)
         self._queue: deque[_Request] = deque()
         self._queued_writes = 0
         # Commits whose callers have not been woken yet; see `commit`.
@@ -157,6 +163,27 @@ class SqliteStore:
             hint=f"free at least {FREE_BYTES >> 20} MiB on the disk of {folder}; "
             "the master goes on by itself",
         )
+
+    def commit_latency_s(self) -> float:
+        """See ``interface``."""
+        now_s = time.monotonic()
+        began_at_s = self._began_at_s
+        under_way_s = now_s - began_at_s if began_at_s is not None else 0.0
+        took_s, ended_at_s = self._slowest
+        return max(under_way_s, took_s if now_s - ended_at_s < SLOWEST_KEPT_S else 0.0)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Around a commit, in the writer thread."""
+        began_at_s = self._began_at_s = time.monotonic()
+        try:
+            yield
+        finally:
+            now_s = time.monotonic()
+            took_s, ended_at_s = self._slowest
+            if now_s - began_at_s >= took_s or now_s - ended_at_s >= SLOWEST_KEPT_S:
+                self._slowest = (now_s - began_at_s, now_s)
+            self._began_at_s = None
 
     def backup(self, path: Path) -> None:
         """Writes a consistent copy to ``path``, replacing it; blocks, so call it in a thread."""
@@ -228,7 +255,8 @@ class SqliteStore:
         while (batch := self._take()) is not None:
             if batch:
                 if self._failure is None:
-                    self._failure = self._carry(batch)
+                    with self._timed():
+                        self._failure = self._carry(batch)
                 _answer(batch, self._failure)
             if self._is_short:
                 self._look_for_room()

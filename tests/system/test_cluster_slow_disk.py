@@ -1,0 +1,41 @@
+"""A disk that takes seconds for an fsync makes the cluster slow, and nothing else."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import FAST_LEASE, cluster
+
+# Longer than the part of the lease after which a node gives a silent master up.
+SLOW_MS = 1_500
+
+
+@pytest.fixture
+def pace(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that says how slow the disk of every daemon is."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) is installed: apt-get install gcc")
+    library, pace = short_folder / "slow_disk.so", short_folder / "pace"
+    source = Path(__file__).with_name("slow_disk.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    pace.write_text("0")
+    monkeypatch.setitem(os.environ, "LD_PRELOAD", str(library))
+    monkeypatch.setitem(os.environ, "SLOW_DISK_FILE", str(pace))
+    return pace
+
+
+def test_a_slow_disk_loses_no_node_and_is_told(short_folder: Path, pace: Path) -> None:
+    with cluster(short_folder / "slow", settings=FAST_LEASE) as lab:
+        pace.write_text(str(SLOW_MS))
+        job = lab.perseus("submit", "--", "echo", "done").ok().text.strip()
+        lab.perseus("wait", job).ok()
+        assert lab.perseus("logs", job).ok().text == "done\n"
+        assert "never began" not in lab.perseus("why", job).ok().text
+        lab.perseus("fs", "put", "-", "/slow", stdin=b"x" * 100_000).ok()
+        told = lab.perseus("doctor")
+        pace.write_text("0")
+        assert "to keep a change" in told.text, told
+        assert lab.perseus("fs", "cat", "/slow").ok().stdout == b"x" * 100_000
