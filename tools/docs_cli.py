@@ -17,6 +17,16 @@ Made from the program by `make docs`; do not edit.
 The task's stdout and stderr go to yours; what Perseus itself has to say goes to
 stderr. Exit codes: the task's own; 2 wrong usage, 124 time limit, 125 Perseus
 itself failed, 126 not executable, 127 not found, 128+N ended by signal N.
+
+With `--json` stdout is JSON, one value a line, also of `--help` and `--version`; what is
+said to people stays on stderr. Every field is there, also where it is 0 or empty, and has
+the name it has in the [protocol](protocol.md). `run`, `attach` and `logs` give a line for
+each event, `fs cat`, `fs tail` and `fs get PATH -` lines `{"path", "offset_bytes", "data"}`.
+Bytes (`stdout`, `stderr`, `data`) are base64: `perseus fs cat --json /a | jq -r '.data |
+@base64d'`. An error is the last line, `{"error": {"code", "message", "hint",
+"maybe_done"}}`, and on stderr as without `--json`; the exit code is the same. Two commands
+hand stdout on: `start --foreground` to the daemon, and `algo maelstrom`, whose protocol is
+JSON by itself.
 """
 
 Parser = argparse.ArgumentParser

@@ -2,7 +2,7 @@
 
 import sys
 
-from perseus.cli.fast import main
+from perseus.cli.fast import start
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    start(sys.argv[1:])

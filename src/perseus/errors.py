@@ -40,6 +40,11 @@ class PerseusError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 
+    def as_json(self) -> "dict[str, dict[str, str | bool]]":
+        """The object ``{"error": {...}}``: at the JSON door and under ``--json`` the same."""
+        about: dict[str, str | bool] = {"code": self.code, "message": self.message}
+        return {"error": {**about, "hint": self.hint, "maybe_done": self.maybe_done}}
+
 
 class NotFoundError(PerseusError):
     """No such file, job, node or token."""

@@ -4,11 +4,14 @@ The services of ``cli_harness`` run in a process of their own; what is tested is
 the way between a person and the door: descriptors, signals, breaks, latency.
 """
 
+import base64
 import json
 import os
 import pty
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -137,6 +140,63 @@ def test_a_second_interrupt_cancels(door: dict[str, str]) -> None:
     _, error = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert b"is cancelled" in error
+
+
+def test_signals_reach_the_task_under_json_and_events_are_whole(door: dict[str, str]) -> None:
+    script = "trap 'echo got; exit 0' INT; echo ready; while :; do sleep 0.02; done"
+    process = start(door, "--json", "run", "--", "sh", "-c", script)
+    assert process.stdout is not None
+    lines = iter(process.stdout)
+    events = []
+    for line in lines:
+        events.append(json.loads(line))
+        if events[-1]["stdout"]:
+            break
+    process.send_signal(signal.SIGINT)
+    events += [json.loads(line) for line in lines]
+    assert process.wait(LIMIT_S) == 0
+    assert events[-1]["ending"]["exit_code"] == 0
+    assert {event["task"] for event in events} == {0}
+    assert b"got\n" in b"".join(base64.b64decode(event["stdout"]) for event in events)
+
+
+def test_an_interrupt_that_no_job_takes_yet_leaves_with_130(tmp_path: Path) -> None:
+    # A daemon that takes the connection and never answers.
+    path = tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        context = tmp_path / "context.json"
+        context.write_text(json.dumps({"name": "silent", "socket": str(path)}))
+        for words in (["run", "true"], ["--json", "run", "true"]):
+            process = start({**os.environ, "PERSEUS_CONTEXT": str(context)}, *words)
+            assert process.stderr is not None
+            taken, _ = silent.accept()
+            with taken:
+                taken.recv(1)
+                process.send_signal(signal.SIGINT)
+                taken.recv(1)
+                # Signals that wait are one; the first must have come before the second is sent.
+                deadline = time.monotonic() + LIMIT_S
+                while process.poll() is None and time.monotonic() < deadline:
+                    process.send_signal(signal.SIGINT)
+                    select.select([process.stderr.fileno()], [], [], 0.05)
+                _, error = process.communicate(timeout=LIMIT_S)
+            assert (process.returncode, error.count(b"Traceback")) == (130, 0), (words, error)
+
+
+def test_files_come_as_json(door: dict[str, str]) -> None:
+    content = bytes(range(256))
+    for path, given in (("/json.bin", content), ("/json.empty", b"")):
+        assert perseus(door, "fs", "put", "-", path, stdin=given).returncode == 0
+        for words in (["cat", path], ["tail", "-c", "1k", path], ["get", path, "-"]):
+            done = perseus(door, "fs", *words, "--json")
+            pieces = [json.loads(line) for line in done.stdout.splitlines()]
+            assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == given
+            assert (pieces[0]["path"], pieces[0]["offset_bytes"]) == (path, 0)
+    gone = perseus(door, "fs", "cat", "/json.empty", "/nowhere", "--json")
+    last = json.loads(gone.stdout.splitlines()[-1])
+    assert (gone.returncode, last["error"]["code"]) == (125, "not_found")
 
 
 def test_a_closed_pipe_ends_it_quietly(door: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -104,3 +106,45 @@ def test_who_only_watches_leaves_the_job_alone(
             signal.signal(one, handler)
     assert sent == []
     assert "job abcdefgh goes on" in capfd.readouterr().err
+
+
+def test_events_are_shown_whole_and_signals_still_go_to_the_job() -> None:
+    sent: list[int] = []
+    shown: list[dict[str, Any]] = []
+
+    def send(_: str, number: int) -> int:
+        sent.append(number)
+        return 1
+
+    foreground = Foreground(send, quiet=True, show_event=shown.append)
+
+    def events() -> Iterator[dict[str, Any]]:
+        # Before the job has an id the signal is kept for it.
+        os.kill(os.getpid(), signal.SIGINT)
+        yield BEGUN
+        yield {"stdout": "aGk="}
+        yield WELL
+
+    before = {one: signal.getsignal(one) for one in foreground_module.FORWARDED}
+    foreground.catch_signals()
+    try:
+        assert foreground.run(events(), Context("none")) == 3
+        # All is over: who presses ^C now does not change what the job came to.
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert sent == [signal.SIGINT]
+    assert shown == [BEGUN, {"stdout": "aGk="}, WELL]
+    assert foreground.shown_bytes[1] == 2
+
+
+def test_who_leaves_at_any_moment_has_the_code_and_no_traceback() -> None:
+    program = (
+        "from perseus.cli import fast, foreground\n"
+        "def leave(words): raise foreground.Interrupted(130)\n"
+        "fast.main = leave\n"
+        "fast.start(['run', 'true'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, b"")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from perseus.cli.units import quoted
+from perseus.cli.units import lines_shown, quoted
 
 PROGRESS_INTERVAL_S = 0.1
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
@@ -56,12 +56,23 @@ class Console:
         sys.stdout.write(json.dumps(encode(value), ensure_ascii=False) + "\n")
         sys.stdout.flush()
 
+    def piece(self, path: str, offset_bytes: int, data: bytes) -> None:
+        """Bytes of a file as a line of JSON; they are base64 there, as in the protocol."""
+        self.json({"path": path, "offset_bytes": offset_bytes, "data": data})
+
+    def event(self, message: dict[str, Any]) -> None:
+        """A step of a job as a line of JSON, with all its fields."""
+        from perseus.client.messages import FollowEvent, decode
+
+        self.json(decode(FollowEvent, message))
+
     def say(self, text: str) -> None:
         """A message for the person, on stderr; nothing with -q, or when stderr is gone."""
         if self.quiet:
             return
+        shown = lines_shown(text) if sys.stderr.isatty() else text
         with suppress(OSError):
-            sys.stderr.write(f"perseus: {text}\n")
+            sys.stderr.write(f"perseus: {shown}\n")
             sys.stderr.flush()
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

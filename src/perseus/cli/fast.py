@@ -16,6 +16,7 @@ from perseus.errors import PerseusError, UnavailableError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from perseus.cli.runspec import RunOptions
     from perseus.client.context import Context
@@ -36,9 +37,16 @@ def start(arguments: "Sequence[str]") -> None:
         code = EXIT_PIPE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except Exception as error:
-        code = defect(error)
+    except BaseException as error:
+        # Who left by a second ^C, outside of what shows the job, chose the code.
+        code = defect(error) if isinstance(error, Exception) else left(error)
     os._exit(code)
+
+
+def left(error: BaseException) -> int:
+    """The exit code of a ``foreground.Interrupted``, or of whatever else ends a program."""
+    code = getattr(error, "exit_code", EXIT_INTERRUPTED)
+    return code if isinstance(code, int) else EXIT_INTERRUPTED
 
 
 def open_standard_descriptors() -> None:
@@ -87,7 +95,8 @@ def main(arguments: "Sequence[str]") -> int:
     """Runs one command; its exit code."""
     for word in arguments:
         if not (word.isascii() or is_text(word)):
-            return fail_usage(f"the argument {word[:80]!a} is not UTF-8")
+            text = f"the argument {word[:80]!a} is not UTF-8"
+            return fail_usage(text, asks_json(arguments))
     if arguments and arguments[0] == "run":
         code = _run(arguments[1:])
         if code is not None:
@@ -233,17 +242,43 @@ def defect(error: BaseException) -> int:
     return 125
 
 
-def fail_usage(message: str) -> int:
+def fail_usage(message: str, as_json: bool = False) -> int:
     """Says what cannot be meant; exit code 2."""
     from perseus.cli.units import UsageError
 
-    return fail(UsageError(message, hint="names, paths and arguments are UTF-8 text here"))
+    error = UsageError(message, hint="names, paths and arguments are UTF-8 text here")
+    return fail(error, as_json)
 
 
-def fail(error: PerseusError) -> int:
-    """Says what happened on stderr; the exit code: 2 for what was typed, else 125."""
+def fail(error: PerseusError, as_json: bool = False, code: int = 0) -> int:
+    """Says what happened on stderr, with ``as_json`` also as the last line of stdout; the
+    exit code: ``code``, else 2 for what was typed and 125 for the rest."""
+    from perseus.cli.units import UsageError, lines_shown
+
     hint = f"  {error.hint}\n" if error.hint else ""
-    say(f"perseus: {error.message}\n{hint}")
-    from perseus.cli.units import UsageError
+    text = f"perseus: {error.message}\n{hint}"
+    say(lines_shown(text) if os.isatty(2) else text)
+    if as_json:
+        say_json(error.as_json())
+    return code or (2 if isinstance(error, UsageError) else 125)
 
-    return 2 if isinstance(error, UsageError) else 125
+
+def say_json(value: "dict[str, Any]") -> None:
+    """A line of JSON on stdout, after what is there; a stdout that is gone is nobody's loss."""
+    import json
+
+    try:
+        sys.stdout.flush()
+        line = memoryview(f"{json.dumps(value)}\n".encode())
+        while line:
+            line = line[os.write(1, line) :]
+    except OSError:
+        silence_stdout()
+
+
+def asks_json(arguments: "Sequence[str]") -> bool:
+    """Whether --json is given, for errors of a line that could not be parsed."""
+    words = list(arguments)
+    own = words[: words.index("--")] if "--" in words else words
+    named = os.environ.get("PERSEUS_JSON", "")
+    return "--json" in own or named.lower() in ("1", "true", "yes", "on")

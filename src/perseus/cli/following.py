@@ -1,8 +1,8 @@
 """Following a file of the filestore by its path, from one writer to the next."""
 
 import select
-from collections.abc import Callable
 
+from perseus.cli.console import Console
 from perseus.cli.foreground import write
 from perseus.client.files import Files
 from perseus.client.messages import FileInfo
@@ -13,8 +13,9 @@ PAUSE_FIRST_S = 0.1
 PAUSE_MAXIMUM_S = 2.0
 
 
-def follow(files: Files, info: FileInfo, offset: int, say: Callable[[str], None]) -> None:
-    """Writes to stdout what is in the file from ``offset`` on, and what is appended to it.
+def follow(files: Files, info: FileInfo, offset: int, console: Console) -> None:
+    """Writes to stdout what is in the file from ``offset`` on, and what is appended to it;
+    with --json in lines that hold it.
 
     Ends when the file is removed; goes on at the start of one that takes its place.
     BrokenPipeError when nobody reads stdout any more.
@@ -23,15 +24,18 @@ def follow(files: Files, info: FileInfo, offset: int, say: Callable[[str], None]
     try:
         while True:
             for piece in files.cat(path, offset=offset, follow=True):
-                write(1, piece)
+                if console.as_json:
+                    console.piece(path, offset, piece)
+                else:
+                    write(1, piece)
                 offset += len(piece)
             now = _changed(files, path, info, offset)
             if now.inode != info.inode or now.size_bytes < offset:
-                say(f"{path} was replaced; the new one follows")
+                console.say(f"{path} was replaced; the new one follows")
                 offset = 0
             info = now
     except NotFoundError:
-        say(f"{path} was removed")
+        console.say(f"{path} was removed")
 
 
 def _changed(files: Files, path: str, info: FileInfo, offset: int) -> FileInfo:

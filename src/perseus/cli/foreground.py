@@ -16,13 +16,13 @@ from perseus.errors import LeaseLostError, NotFoundError, PerseusError, Unavaila
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+    from signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
     from typing import Any
 
     from perseus.client.context import Context
 else:
     # The half of ``signal`` in C; the other half loads ``enum``.
-    from _signal import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+    from _signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
 
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 # Those that end a program which does nothing about them.
@@ -50,13 +50,22 @@ class Interrupted(BaseException):
 
 
 class Foreground:
-    """Shows one job. ``send_signal(job_id, number)`` returns how many tasks it reached."""
+    """Shows one job. ``send_signal(job_id, number)`` returns how many tasks it reached;
+    signals that come before the job has an id are kept for it."""
 
     def __init__(
-        self, send_signal: "Callable[[str, int], int]", quiet: bool = False, cancels: bool = True
+        self,
+        send_signal: "Callable[[str, int], int]",
+        quiet: bool = False,
+        cancels: bool = True,
+        show_event: "Callable[[dict[str, Any]], None] | None" = None,
     ) -> None:
         self._send_signal = send_signal
         self.quiet = quiet
+        # Shows an event whole (--json), in the place of its bytes and sentences.
+        self._show_event = show_event
+        # The job has ended and all of it is shown: a signal then has nobody to go to.
+        self._is_over = False
         # Whether the job is cancelled when we leave (run), or goes on (attach).
         self.cancels = cancels
         self.job_id = ""
@@ -110,13 +119,7 @@ class Foreground:
                 self._begin(event.get("job_id") or "")
             self.is_many = self.is_many or bool(event.get("task"))
             self._node = event.get("node") or self._node
-            out, error = event.get("stdout"), event.get("stderr")
-            if out:
-                self._pass_on(1, out)
-            if error:
-                self._pass_on(2, error)
-            if event.get("message"):
-                self.say(event["message"])
+            self._show(event)
             ending = event.get("ending")
             if ending is not None:
                 self.exit_code = self._end(ending)
@@ -128,20 +131,34 @@ class Foreground:
                 hint=f"perseus logs -f {self.job_id}" if self.job_id else "perseus ps",
                 maybe_done=True,
             )
+        self._is_over = True
         return self.exit_code
 
-    def _pass_on(self, descriptor: int, data: "str | bytes") -> None:
-        content = data if isinstance(data, bytes) else a2b_base64(data)
+    def _show(self, event: "dict[str, Any]") -> None:
+        outputs = [
+            (descriptor, data if isinstance(data, bytes) else a2b_base64(data))
+            for descriptor, data in ((1, event.get("stdout")), (2, event.get("stderr")))
+            if data
+        ]
+        if self._show_event is not None:
+            self._pass_on(1, self._show_event, event)
+        # Counted after it is out, so that nothing is left out after a break.
+        for descriptor, content in outputs:
+            if self._show_event is None:
+                self._pass_on(descriptor, write, descriptor, content)
+            self.shown_bytes[descriptor] += len(content)
+        if event.get("message") and self._show_event is None:
+            self.say(event["message"])
+
+    def _pass_on(self, descriptor: int, call: "Callable[..., None]", *given: "Any") -> None:
         try:
-            write(descriptor, content)
+            call(*given)
         except BrokenPipeError:
             raise
         except OSError as error:
             name = "stderr" if descriptor == 2 else "stdout"
             tell(f"{name} cannot be written: {error.strerror}\n  perseus logs {self.job_id}")
             raise Interrupted(EXIT_PERSEUS) from None
-        # Counted after it is out, so that nothing is left out after a break.
-        self.shown_bytes[descriptor] += len(content)
 
     def fail(self, error: PerseusError) -> None:
         """Something beside the job (its stdin) failed: the job must not end as if it had not.
@@ -189,12 +206,15 @@ class Foreground:
         code = int(ending.get("exit_code") or 0)
         kind = str(ending.get("kind", ""))
         message = ending.get("message") or ""
-        if message and kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED"):
+        is_news = message and kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED")
+        if is_news and self._show_event is None:
             known = not self._node or self._node in message
             self.say(message if known else f"{self._node}: {message}")
         return code
 
     def _on_signal(self, number: int, _frame: "Any") -> None:
+        if self._is_over:
+            return
         if number in LEAVING and not self.cancels:
             # They mean us: a closed terminal must not end a job that was only watched.
             self._leave(number)
@@ -208,6 +228,9 @@ class Foreground:
             self._early.append(number)
 
     def _leave(self, number: int = SIGINT_NUMBER) -> None:
+        # What follows takes seconds at most, and one more signal must not break into it.
+        for other in FORWARDED:
+            signal(other, SIG_IGN)
         if self.cancels:
             self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
         else:
@@ -235,7 +258,11 @@ def _is_gone(error: PerseusError) -> bool:
 
 def tell(sentence: str) -> None:
     """Says it on stderr; a stderr that is gone is nobody's loss."""
-    try:  # noqa: SIM105 (contextlib would cost the fast path its import)
+    try:
+        if os.isatty(2):
+            from perseus.cli.units import lines_shown
+
+            sentence = lines_shown(sentence)
         write(2, f"perseus: {sentence}\n".encode(errors="replace"))
     except OSError:
         pass

@@ -35,7 +35,7 @@ class Tree:
         """Looks at what a person named; raises when it is not there."""
         if source != "-" and not os.path.exists(source):
             why = "leads nowhere" if os.path.islink(source) else "does not exist"
-            raise NotFoundError(f"the local file {source} {why}")
+            raise NotFoundError(f"the local file {source} {why}", hint=f"ls -l {source}")
         if source == "-" or not os.path.isdir(source):
             # A FIFO that is named is meant to be read: put <(make) /log.
             self._keep(source, target, is_folder=False)

@@ -1,9 +1,12 @@
 """The full command line: parses, finds the cluster, runs the command, says what went wrong."""
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,7 +17,7 @@ from perseus.cli.units import UsageError
 from perseus.client import context as contexts
 from perseus.client.cluster import Cluster
 from perseus.client.context import Context
-from perseus.errors import NotFoundError, PerseusError, UnavailableError
+from perseus.errors import InternalError, NotFoundError, PerseusError, UnavailableError
 
 
 class Invocation:
@@ -68,10 +71,11 @@ class Invocation:
 
 def main(arguments: list[str]) -> int:
     """Runs one command; its exit code."""
+    answer = _Answer(fast.asks_json(arguments))
     try:
-        return _main(arguments)
+        return _main(arguments, answer)
     except PerseusError as error:
-        return fast.fail(error)
+        return fast.fail(error, answer.as_json)
     except BrokenPipeError:
         fast.silence_stdout()
         return fast.EXIT_PIPE
@@ -79,30 +83,62 @@ def main(arguments: list[str]) -> int:
         return fast.EXIT_INTERRUPTED
     except OSError as error:
         # What the operating system refuses here: stdout, a folder, a disk, a terminal.
-        return fast.flush(0) or fast.fail(UnavailableError(str(error)))
-    except SystemExit as leaving:
-        # argparse leaves so after --help and --version.
-        return leaving.code if isinstance(leaving.code, int) else 0
+        said = UnavailableError(str(error), hint="see to that, then try again; perseus doctor")
+        return fast.flush(0) or fast.fail(said, answer.as_json)
+    except Exception as error:
+        if answer.as_json:
+            fast.say_json(InternalError(f"{type(error).__name__}: {error}").as_json())
+        return fast.defect(error)
 
 
-def _main(arguments: list[str]) -> int:
+@dataclass
+class _Answer:
+    """How an error is to be told; known for sure once the command line is parsed."""
+
+    as_json: bool
+
+
+def _main(arguments: list[str], answer: _Answer) -> int:
     tree = parser.build_parser()
     if not arguments:
         tree.print_help()
         return 2
     _check_command(tree, arguments)
-    options = tree.parse_args(arguments)
+    options = _parsed(tree, arguments, answer.as_json)
+    if options is None:
+        return 0
     handler = getattr(options, "handler", None)
+    if options.version:
+        handler = "here:version_alone"
     if handler is None:
+        if answer.as_json:
+            raise UsageError("no command was given", hint="perseus --help")
         _print_group_help(tree, arguments)
         return 2
     invocation = Invocation(options, config_module.read())
+    answer.as_json = invocation.console.as_json
     module_name, _, function_name = handler.partition(":")
     module: Any = importlib.import_module(f"perseus.cli.commands.{module_name}")
     try:
         return fast.flush(int(getattr(module, function_name)(invocation) or 0))
     finally:
         invocation.close()
+
+
+def _parsed(tree: parser.Parser, arguments: list[str], as_json: bool) -> Any:
+    """The flags and arguments; None when --help was asked for, and is printed."""
+    said = io.StringIO()
+    try:
+        if not as_json:
+            return tree.parse_args(arguments)
+        with contextlib.redirect_stdout(said):
+            return tree.parse_args(arguments)
+    except SystemExit:
+        # argparse leaves so after --help.
+        if as_json:
+            Console(as_json).json({"help": said.getvalue()})
+        fast.flush(0)
+        return None
 
 
 def _check_command(tree: argparse.ArgumentParser, arguments: list[str]) -> None:

@@ -8,7 +8,6 @@ under ``perseus.cli.commands``, loaded when the command runs.
 import argparse
 from typing import Any, NoReturn
 
-import perseus
 from perseus.cli import runspec
 from perseus.cli.units import UsageError
 
@@ -17,7 +16,9 @@ Subparsers = Any
 # Absent flags leave no default, so that they can stand before or after a second command.
 COMMON = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
 _common = COMMON.add_argument_group("everywhere")
-_common.add_argument("--json", action="store_true", help="machine-readable; NDJSON for streams")
+_common.add_argument(
+    "--json", action="store_true", help="answer in JSON, errors too; a line for each event"
+)
 _common.add_argument("-q", "--quiet", action="store_true", help="say nothing but results")
 _common.add_argument("--context", metavar="NAME|FILE", help="which cluster (perseus context ls)")
 
@@ -67,7 +68,7 @@ def build_parser() -> Parser:
         epilog=MAIN_EPILOG,
         parents=[COMMON],
     )
-    parser.add_argument("--version", action="version", version=f"perseus {perseus.__version__}")
+    parser.add_argument("--version", action="store_true", help="show the version of this program")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_work(commands)
     _add_jobs(commands)
@@ -105,6 +106,7 @@ def _group(commands: Subparsers, name: str, help_text: str, examples: str) -> Su
         help=help_text,
         description=help_text[0].upper() + help_text[1:] + ".",
         epilog=f"examples:\n{lines}",
+        parents=[COMMON],
     )
     made.set_defaults(group=made.prog)
     return made.add_subparsers(dest=f"{name}_command", metavar="COMMAND", parser_class=Parser)
@@ -296,7 +298,12 @@ def _add_names(fs: Subparsers) -> None:
     stat.add_argument("path", nargs="+")
     rm = _command(fs, "rm", "remove files", "files:rm", "perseus fs rm /a\nperseus fs rm -r /old")
     rm.add_argument("-r", "--recursive", action="store_true", help="folders with all in them")
-    rm.add_argument("-f", "--force", action="store_true", help="what is not there is fine")
+    rm.add_argument(
+        "-f",
+        "--force",
+        action="store_true",
+        help="what is not there is fine; so is / or /jobs with -r",
+    )
     rm.add_argument("path", nargs="+")
     mv = _command(
         fs,

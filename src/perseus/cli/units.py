@@ -98,6 +98,14 @@ def quoted(name: str) -> str:
     return "$'" + "".join(map(_escaped, name)) + "'"
 
 
+def lines_shown(text: str) -> str:
+    """Sentences as a terminal may show them: lines and tabs as they are, and what would move
+    the cursor or change colours in letters."""
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(one if one in "\n\t" or one.isprintable() else _escaped(one) for one in text)
+
+
 def _escaped(character: str) -> str:
     if character in "\\'":
         return "\\" + character

@@ -268,5 +268,11 @@ def signal_number(signal: int | str) -> int:
         return int(signals.Signals[name])
     except KeyError:
         raise InvalidError(
-            f"{signal!r} is not a signal", hint="a number or a name, as TERM or KILL"
+            f"{signal!r} is not a signal", hint=f"signals are: {_signal_names()}; or a number"
         ) from None
+
+
+def _signal_names() -> str:
+    """Those that have a use of their own; the real-time ones have none."""
+    names = [one.name.removeprefix("SIG") for one in signals.Signals]
+    return " ".join(name for name in names if not name.startswith("RT"))

@@ -286,7 +286,8 @@ def _convert(hint: Any, name: str, value: Any) -> Any:
     if hint is str:
         return _word(str(value)) if name in _WORDS else str(value)
     if hint is bytes:
-        return binascii.a2b_base64(value)
+        # A stream read raw has them as they are.
+        return value if isinstance(value, bytes) else binascii.a2b_base64(value)
     if hint in (int, float, bool):
         return hint(value)
     origin = typing.get_origin(hint)

@@ -158,14 +158,18 @@ def _missing_replicas(
     known = list(nodes.nodes())
     usable = [node for node in known if node.alive and not node.draining]
     path = _path(namespace, replication.inode_of(chunks[0]))
-    message = f"{len(chunks)} chunks have fewer replicas than they should (one is of {path})"
+    many = len(chunks) > 1
+    which = f"{len(chunks)} chunks have" if many else "1 chunk has"
+    whose = f"one is of {path}" if many else f"it is of {path}"
+    should = "they should" if many else "it should"
+    message = f"{which} fewer replicas than {should} ({whose})"
     # Of a cluster of one nobody expects two replicas; what has lost some is another matter.
     severity = "note" if len(known) == 1 else "warning"
     if len(usable) < 2:
         message += "; only one node can hold data"
         command = "perseus token create  # and join another node"
     else:
-        message += "; they are being copied"
+        message += f"; {'they are' if many else 'it is'} being copied"
         command = "perseus fs df"
     return [
         cluster_pb2.Finding(

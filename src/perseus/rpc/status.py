@@ -64,14 +64,7 @@ def to_proto(error: PerseusError) -> common_pb2.Error:
 
 def to_json(error: PerseusError) -> dict[str, Any]:
     """The error as the JSON object ``{"error": {...}}``."""
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "maybe_done": error.maybe_done,
-        }
-    }
+    return error.as_json()
 
 
 def from_proto(message: common_pb2.Error) -> PerseusError:

@@ -7,5 +7,9 @@ from perseus.cli.main import Invocation
 def completion(invocation: Invocation) -> int:
     """Prints the script of a shell."""
     make = getattr(completion_scripts, invocation.options.shell)
-    invocation.console.line(make(completion_scripts.tree()))
+    script = make(completion_scripts.tree())
+    if invocation.console.as_json:
+        invocation.console.json({"shell": invocation.options.shell, "script": script})
+    else:
+        invocation.console.line(script)
     return 0

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,12 +16,21 @@ from perseus.cli.localtree import Tree
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
 from perseus.client.files import Files, check_path
+from perseus.client.jobs import JOBS_FOLDER
 from perseus.client.messages import FileInfo
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 
 TAIL_BLOCK_BYTES = 64 << 10
 TREE_MAXIMUM = 1_000_000
 LEFT_OUT_SHOWN = 100
+# Folders that are removed with --force alone, and what goes with them.
+PRECIOUS = {"/": "all files of the cluster", JOBS_FOLDER: "the outputs of all jobs"}
+
+
+def _check_paths(*paths: str) -> None:
+    """Raises UsageError for one that cannot be a path, before anything is done."""
+    for path in paths:
+        units.checked(check_path, path)
 
 
 def _files(invocation: Invocation) -> Files:
@@ -47,6 +56,9 @@ def put(invocation: Invocation) -> int:
             files.mkdir(entry.remote, parents=True)
         else:
             _put(invocation, files, entry.local, entry.remote)
+    if invocation.console.as_json:
+        for sentence in tree.left_out:
+            invocation.console.json({"left_out": sentence})
     return _say_left_out(tree.left_out)
 
 
@@ -81,10 +93,10 @@ def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
 def get(invocation: Invocation) -> int:
     """A file, or with -r a folder, out of the filestore."""
     options = invocation.options
+    _check_paths(options.source)
     files = _files(invocation)
     if options.target == "-":
-        for piece in files.cat(options.source):
-            write(1, piece)
+        _show_pieces(invocation, options.source, files.cat(options.source))
         return 0
     target = options.target or _base_name(options.source)
     if os.path.isdir(target) and options.target:
@@ -134,11 +146,29 @@ def _remote_tree(files: Files, root: str, target: str) -> Iterator[tuple[str | N
 
 def cat(invocation: Invocation) -> int:
     """Files to stdout, one after the other."""
+    _check_paths(*invocation.options.path)
     files = _files(invocation)
     for path in invocation.options.path:
-        for piece in files.cat(path):
-            write(1, piece)
+        _show_pieces(invocation, path, files.cat(path))
     return 0
+
+
+def _show_pieces(
+    invocation: Invocation, path: str, pieces: Iterable[bytes], offset: int = 0
+) -> None:
+    """Bytes as they are, or with --json lines that hold them; at least one for each file."""
+    console = invocation.console
+    if not console.as_json:
+        for piece in pieces:
+            write(1, piece)
+        return
+    is_empty = True
+    for piece in pieces:
+        console.piece(path, offset, piece)
+        offset += len(piece)
+        is_empty = False
+    if is_empty:
+        console.piece(path, offset, b"")
 
 
 def tail(invocation: Invocation) -> int:
@@ -146,6 +176,7 @@ def tail(invocation: Invocation) -> int:
     options = invocation.options
     if options.lines < 0:
         raise UsageError(f"--lines {options.lines} is below 0", hint="perseus fs tail -n 10 PATH")
+    _check_paths(options.path)
     files = _files(invocation)
     info = files.stat(options.path)
     if info.is_directory:
@@ -156,10 +187,10 @@ def tail(invocation: Invocation) -> int:
     else:
         offset = _line_offset(files, options.path, size, options.lines)
     if options.follow:
-        follow(files, info, offset, invocation.console.say)
-    elif offset < size:
-        for piece in files.cat(options.path, offset=offset):
-            write(1, piece)
+        follow(files, info, offset, invocation.console)
+    else:
+        pieces = files.cat(options.path, offset=offset) if offset < size else ()
+        _show_pieces(invocation, info.path, pieces, offset)
     return 0
 
 
@@ -184,6 +215,7 @@ def _line_offset(files: Files, path: str, size: int, lines: int) -> int:
 def append(invocation: Invocation) -> int:
     """Stdin or local files to the end of a file."""
     options = invocation.options
+    _check_paths(options.path)
     files = _files(invocation)
     info: FileInfo | None = None
     for source in options.source or ["-"]:
@@ -200,12 +232,15 @@ def _open_local(source: str) -> BinaryIO:
     try:
         return open(source, "rb")
     except OSError as error:
-        raise NotFoundError(f"{source} cannot be read: {error.strerror}") from None
+        raise NotFoundError(
+            f"the local file {source} cannot be read: {error.strerror}", hint=f"ls -l {source}"
+        ) from None
 
 
 def ls(invocation: Invocation) -> int:
     """Entries of folders."""
     options = invocation.options
+    _check_paths(*options.path)
     if invocation.console.as_json:
         files = invocation.cluster.fs
         invocation.console.json([entry for path in options.path for entry in files.iterate(path)])
@@ -241,6 +276,7 @@ def stat(invocation: Invocation) -> int:
     """All about paths."""
     from perseus.client.messages import encode
 
+    _check_paths(*invocation.options.path)
     found = [invocation.cluster.fs.stat(path) for path in invocation.options.path]
     if invocation.console.as_json:
         invocation.console.json(found[0] if len(found) == 1 else found)
@@ -266,6 +302,10 @@ def _stat_value(name: str, value: Any) -> str:
 def rm(invocation: Invocation) -> int:
     """Removes paths."""
     options = invocation.options
+    _check_paths(*options.path)
+    if options.recursive and not options.force:
+        for path in options.path:
+            _check_not_all(path)
     for path in options.path:
         try:
             removed = invocation.cluster.fs.rm(path, recursive=options.recursive)
@@ -278,10 +318,21 @@ def rm(invocation: Invocation) -> int:
     return 0
 
 
+def _check_not_all(path: str) -> None:
+    """Refuses the folders whose loss is that of everybody's work."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    of_all = PRECIOUS.get("/" + "/".join(parts))
+    if of_all:
+        raise UsageError(
+            f"{path} holds {of_all}", hint=f"if that is what you mean: perseus fs rm -r -f {path}"
+        )
+
+
 def mv(invocation: Invocation) -> int:
     """Renames; into a folder when the target is one."""
     options = invocation.options
     target = options.target
+    _check_paths(options.source, target)
     files = invocation.cluster.fs
     if target.endswith("/") or _is_directory(files, target):
         target = f"{target.rstrip('/')}/{_base_name(options.source)}"
@@ -293,6 +344,7 @@ def mv(invocation: Invocation) -> int:
 
 def mkdir(invocation: Invocation) -> int:
     """Makes folders."""
+    _check_paths(*invocation.options.path)
     for path in invocation.options.path:
         info = invocation.cluster.fs.mkdir(path, parents=invocation.options.parents)
         if invocation.console.as_json:
@@ -302,6 +354,7 @@ def mkdir(invocation: Invocation) -> int:
 
 def df(invocation: Invocation) -> int:
     """Room and use."""
+    _check_paths(invocation.options.path)
     use = invocation.cluster.fs.df(invocation.options.path)
     if invocation.console.as_json:
         invocation.console.json(use)
@@ -312,8 +365,8 @@ def df(invocation: Invocation) -> int:
     invocation.console.table(heads, [[*row, use.chunks]])
     if use.chunks_lost or use.chunks_under_replicated:
         invocation.console.say(
-            f"{use.chunks_under_replicated} chunks have too few replicas, "
-            f"{use.chunks_lost} have none: perseus doctor"
+            f"chunks with too few replicas: {use.chunks_under_replicated}, "
+            f"with none: {use.chunks_lost}; perseus doctor"
         )
     return 0
 

@@ -1,4 +1,4 @@
-"""``version`` and ``help``."""
+"""``version``, ``--version`` and ``help``."""
 
 import perseus
 from perseus.cli import parser
@@ -17,6 +17,15 @@ def version(invocation: Invocation) -> int:
             cluster = invocation.cluster.info().version
     except PerseusError:
         pass
+    return _tell_version(invocation, cluster)
+
+
+def version_alone(invocation: Invocation) -> int:
+    """Of this program, as ``--version``; no cluster is asked."""
+    return _tell_version(invocation, "")
+
+
+def _tell_version(invocation: Invocation, cluster: str) -> int:
     if invocation.console.as_json:
         protocol = [PROTOCOL_MINIMUM, PROTOCOL_MAXIMUM]
         invocation.console.json(
@@ -37,5 +46,9 @@ def show_help(invocation: Invocation) -> int:
         if word not in choices:
             raise UsageError(f"there is no command {word!r}", hint="perseus help")
         node = choices[word]  # type: ignore[assignment]
-    invocation.console.line(node.format_help().rstrip())
+    text = node.format_help().rstrip()
+    if invocation.console.as_json:
+        invocation.console.json({"help": text})
+    else:
+        invocation.console.line(text)
     return 0

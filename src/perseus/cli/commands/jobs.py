@@ -5,9 +5,9 @@ from collections.abc import Callable
 from signal import SIGKILL, SIGTERM
 from typing import Any
 
-from perseus.cli import units
-from perseus.cli.commands.work import show_events
-from perseus.cli.foreground import EXIT_PERSEUS, EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground, write
+from perseus.cli import fast, units
+from perseus.cli.commands.work import make_foreground
+from perseus.cli.foreground import EXIT_PERSEUS, EXIT_PIPE, write
 from perseus.cli.main import Invocation
 from perseus.client.jobs import Job, open_events, signal_number
 from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
@@ -116,7 +116,7 @@ def _shower(invocation: Invocation, both: bool) -> Callable[[dict[str, Any]], No
         if event.message:
             invocation.console.say(event.message)
 
-    return invocation.console.json if invocation.console.as_json else show
+    return invocation.console.event if invocation.console.as_json else show
 
 
 def wait(invocation: Invocation) -> int:
@@ -126,8 +126,7 @@ def wait(invocation: Invocation) -> int:
     try:
         job = invocation.cluster.job(invocation.options.job).wait(timeout_s)
     except DeadlineError as error:
-        invocation.console.say(str(error))
-        return EXIT_TIME_LIMIT
+        return fast.fail(error, invocation.console.as_json, EXIT_TIME_LIMIT)
     if invocation.console.as_json:
         invocation.console.json(job)
     return job.exit_code
@@ -135,6 +134,7 @@ def wait(invocation: Invocation) -> int:
 
 def kill(invocation: Invocation) -> int:
     """Signals each job."""
+    units.checked(signal_number, invocation.options.signal)
     for name in invocation.options.job:
         job = invocation.cluster.job(name)
         count = job.kill(invocation.options.signal)
@@ -160,15 +160,7 @@ def attach(invocation: Invocation) -> int:
     """Follows a job in the foreground; leaving does not end it."""
     job = invocation.cluster.job(invocation.options.job)
     stream = open_events(invocation.cluster.transport, job.job_id, None, True, True, True)
-    if invocation.console.as_json:
-        return show_events(invocation, stream)
-
-    def send_signal(job_id: str, number: int) -> int:
-        request = {"job_id": job_id, "signal": number}
-        answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
-        return int(answer.get("tasks") or 0)
-
-    foreground = Foreground(send_signal, quiet=invocation.console.quiet, cancels=False)
+    foreground = make_foreground(invocation, cancels=False)
     foreground.job_id = job.job_id
     foreground.catch_signals()
     return foreground.run(iter(stream), invocation.cluster.context)

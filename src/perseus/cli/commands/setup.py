@@ -112,6 +112,9 @@ def start(invocation: Invocation) -> int:
     data = _existing_data(invocation.options.data)
     if invocation.options.foreground:
         command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
+        if invocation.console.as_json:
+            # The daemon takes our place, and with it this number.
+            invocation.console.json({"data": str(data), "pid": os.getpid()})
         os.execve(command[0], command, lifecycle.environment())
     pid = lifecycle.start(data)
     try:
@@ -154,7 +157,7 @@ def _data_folder(given: str | None) -> Path:
 
 def _existing_data(given: str | None) -> Path:
     if given:
-        return Path(given).resolve()
+        return _node_folder(Path(given).resolve())
     candidates = contexts.node_folders(os.environ)
     candidates.append(contexts.data_base(os.environ) + "/embedded")
     for data in candidates:
@@ -163,6 +166,15 @@ def _existing_data(given: str | None) -> Path:
     raise NotFoundError(
         "there is no node on this machine", hint="say where it is with --data, or: perseus init"
     )
+
+
+def _node_folder(data: Path) -> Path:
+    if not exists(str(data / "cluster.json")):
+        raise NotFoundError(
+            f"{data} is not the data folder of a node",
+            hint=f"make it one: perseus init --data {data}; or leave out --data",
+        )
+    return data
 
 
 def _settings(invocation: Invocation) -> dict[str, str]:

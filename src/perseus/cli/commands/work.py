@@ -6,7 +6,7 @@ from typing import Any
 
 from perseus.cli import fast, runspec
 from perseus.cli.config import Configuration
-from perseus.cli.foreground import EXIT_PIPE, SIGNAL_TIMEOUT_S, Foreground
+from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
 from perseus.cli.units import UsageError
@@ -19,7 +19,7 @@ def run(invocation: Invocation) -> int:
     request = _request(invocation)
     if invocation.options.detach:
         return _submit(invocation, request)
-    foreground = _foreground(invocation)
+    foreground = make_foreground(invocation)
     foreground.catch_signals()
     feed = None
     is_over = False
@@ -27,13 +27,9 @@ def run(invocation: Invocation) -> int:
         context = invocation.cluster.context
         if not request["spec"].get("stdin_path"):
             feed = give(context, request, foreground)
-        as_json = invocation.console.as_json
         transport = invocation.cluster.transport
-        stream = transport.stream("Jobs/Run", {"submit": request}, raw=not as_json)
-        if as_json:
-            code = show_events(invocation, stream)
-        else:
-            code = foreground.run(iter(stream), context)
+        stream = transport.stream("Jobs/Run", {"submit": request}, raw=True)
+        code = foreground.run(iter(stream), context)
         is_over = True
         return code
     finally:
@@ -49,7 +45,7 @@ def submit(invocation: Invocation) -> int:
 def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
     # A job that nobody waits for does not wait for a person at a terminal either.
     if not request["spec"].get("stdin_path") and not os.isatty(0):
-        feed = give(invocation.cluster.context, request, _foreground(invocation))
+        feed = give(invocation.cluster.context, request, make_foreground(invocation))
         if feed is not None:
             # Nobody will be there to send the rest, so all of it goes first.
             feed.wait()
@@ -71,31 +67,17 @@ def _submit(invocation: Invocation, request: dict[str, Any]) -> int:
     return 0
 
 
-def _foreground(invocation: Invocation) -> Foreground:
+def make_foreground(invocation: Invocation, cancels: bool = True) -> Foreground:
+    """What shows a job here: its bytes, or with --json its events."""
+
     def send_signal(job_id: str, number: int) -> int:
         request = {"job_id": job_id, "signal": number}
         answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
         return int(answer.get("tasks") or 0)
 
-    return Foreground(send_signal, quiet=invocation.console.quiet)
-
-
-def show_events(invocation: Invocation, stream: Any) -> int:
-    """Every event as a line of JSON; the exit code of the last."""
-    from perseus.client.messages import FollowEvent, decode
-
-    code = 125
-    try:
-        for message in stream:
-            event = decode(FollowEvent, message)
-            invocation.console.json(message)
-            if event.ending is not None:
-                code = event.ending.exit_code
-    except BrokenPipeError:
-        return EXIT_PIPE
-    finally:
-        stream.close()
-    return code
+    console = invocation.console
+    show = console.event if console.as_json else None
+    return Foreground(send_signal, quiet=console.quiet, cancels=cancels, show_event=show)
 
 
 def _request(invocation: Invocation) -> dict[str, Any]:
