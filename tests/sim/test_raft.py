@@ -47,6 +47,13 @@ def test_raft_holds() -> None:
     assert reached == {"a second leader is elected", "a log is cut", "a swap succeeds"}
 
 
+@pytest.mark.parametrize(("target", "seed"), [("broadcast:TotalOrder", 21), ("kv:Kv", 3)])
+def test_a_server_alone_applies_what_is_on_its_disk(target: str, seed: int) -> None:
+    about = Plan(f"perseus.algo.library.{target}", PRESETS["all"], nodes=1)
+    outcome = runner.run_one(about, seed)
+    assert outcome.violation is None
+
+
 @pytest.mark.parametrize("bug", raft_bugs.ALL, ids=lambda bug: bug.__name__)
 def test_a_mistake_is_found(bug: type[Process]) -> None:
     about = Plan(f"{raft_bugs.__file__}:{bug.__name__}", PRESETS["all"])

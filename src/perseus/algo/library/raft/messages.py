@@ -80,6 +80,14 @@ class Appended:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """To itself, from a server that is a majority alone: its log is on disk up to ``index``."""
+
+    term: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Install:
     """A snapshot for a follower that is behind the leader's log."""
 

@@ -10,6 +10,7 @@ from perseus.algo.library.raft.messages import (
     Done,
     Entry,
     Install,
+    Kept,
     NotLeader,
     Propose,
     Read,
@@ -244,9 +245,20 @@ class Raft(Process):
         index = self.last_index
         if entry.kind == "servers":
             self.servers = entry.command
-        self.match[self.id] = index
-        self._advance_commit()
+        if self.servers == (self.id,):
+            # Nobody's answer comes after the disk's: its own word has to.
+            self.send(self.id, Kept(self.term, index))
+        else:
+            self.match[self.id] = index
+            self._advance_commit()
         return index
+
+    @on(Kept)
+    def kept(self, sender: Id, message: Kept) -> None:
+        """What was sent after a step leaves when the step is durable, this too."""
+        if self.role is Role.LEADER and message.term == self.term:
+            self.match[self.id] = max(message.index, self.match[self.id])
+            self._advance_commit()
 
     @on(Appended)
     def appended(self, sender: Id, message: Appended) -> None:
