@@ -103,26 +103,36 @@ class Watch:
 
     def after_step(self, process: Process) -> None:
         """Raises Violation when something that must always hold does not."""
-        kind = process.__class__
-        for watched in self._always[kind]:
-            watched.view.changed = process
-            watched.view.now_s = self._world.now
-            if not self._holds(watched):
-                raise self._violation(watched.property, "")
+        kind, now_s = process.__class__, self._world.now
+        watched = None
+        try:
+            for watched in self._always[kind]:
+                view = watched.view
+                view.changed, view.now_s = process, now_s
+                if watched.check(view) is False:
+                    raise self._violation(watched.property, "")
+        except AssertionError as error:
+            assert watched is not None
+            raise self._violation(watched.property, str(error)) from None
         if self._sometimes[kind]:
             self._look_out(kind, process)
         if self._awaited and self._settled_at_s >= 0.0:
             self._wait(process)
 
     def _look_out(self, kind: type[Process], process: Process) -> None:
-        for watched in list(self._sometimes[kind]):
-            watched.view.changed = process
-            watched.view.now_s = self._world.now
+        now_s = self._world.now
+        for watched in self._sometimes[kind]:
+            view = watched.view
+            view.changed, view.now_s = process, now_s
             if self._holds(watched):
-                self._reached.add(watched.property.name)
-                for left in self._sometimes.values():
-                    if watched in left:
-                        left.remove(watched)
+                self._has_reached(watched)
+
+    def _has_reached(self, watched: _Watched) -> None:
+        """It need not be looked at again in this run."""
+        self._reached.add(watched.property.name)
+        for kind, left in self._sometimes.items():
+            # New lists: the old one may be gone through at this moment.
+            self._sometimes[kind] = [each for each in left if each is not watched]
 
     def _wait(self, process: Process) -> None:
         for watched in list(self._awaited):

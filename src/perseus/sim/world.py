@@ -150,12 +150,13 @@ class World:
 
     def _pass(self, until_s: float) -> None:
         queue, limit = self._queue, STEPS_MAXIMUM + int(STEPS_PER_S_MAXIMUM * until_s)
+        watch = self._watch
         while queue and queue[0][0] <= until_s:
             self.now, _, function, arguments = heappop(queue)
             function(*arguments)
             if self.steps > limit or len(queue) > QUEUE_MAXIMUM:
                 raise Violation("bounds", "the run takes steps without end", self.now)
-            if self._watch.is_settled:
+            if watch.is_settled:
                 return
         self.now = max(self.now, until_s)
 

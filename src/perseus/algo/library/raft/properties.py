@@ -22,9 +22,10 @@ def what_is_committed_stays(view: View[Raft]) -> None:
     seen: dict[tuple[Id, int], int] = view.ghost.setdefault("seen", {})
     committed: dict[int, Entry] = view.ghost.setdefault("committed", {})
     life = (server.id, server.restarts)
-    checked = max(seen.get(life, 0), server.base)
-    if checked == server.commit:
+    known = seen.get(life, 0)
+    if known == server.commit:
         return
+    checked = max(known, server.base)
     for index in range(checked + 1, server.commit + 1):
         entry = server.log[index - server.base - 1]
         first = committed.setdefault(index, entry)
