@@ -16,6 +16,7 @@ from bench.base import GIB, ROOT, Bench, Row
 from bench.bulk import bulk
 from bench.commands import client, many, run_true
 from bench.footprint import cold_start, footprint
+from bench.simulator import simulator
 
 MEASUREMENTS: dict[str, Callable[[Bench], list[Row]]] = {
     "run": run_true,
@@ -24,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Row]]] = {
     "bulk": bulk,
     "footprint": footprint,
     "cold": cold_start,
+    "sim": simulator,
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
 
