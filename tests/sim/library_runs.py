@@ -18,7 +18,8 @@ def assert_clean(about: Plan, seeds: Iterable[int]) -> None:
     reached: set[str] = set()
     for seed in seeds:
         outcome = runner.run_one(about, seed)
-        replay = f"perseus sim {about.target} --seed {seed} --time {about.until_s:g}"
+        solves = f" --workload {about.workload}" if about.workload else ""
+        replay = f"perseus sim {about.target}{solves} --seed {seed} --time {about.until_s:g}"
         assert outcome.violation is None, f"{replay}: {outcome.violation}"
         assert outcome.errors == {}, replay
         reached |= outcome.reached
@@ -26,7 +27,7 @@ def assert_clean(about: Plan, seeds: Iterable[int]) -> None:
 
 
 def _sometimes(about: Plan) -> set[str]:
-    kinds = [group.kind for group in load(about.target).groups.values()]
+    kinds = [group.kind for group in load(about.target, about.workload).groups.values()]
     known = [each for kind in kinds for each in properties_of(kind)]
     return {each.name for each in known if each.kind == "sometimes"}
 
@@ -43,7 +44,7 @@ def assert_listed(bugs: Sequence[type[Process]], seeds: dict[str, int]) -> None:
 
 def assert_encodable(about: Plan, seed: int = 0) -> None:
     """Every message, and all that is durable, is the same as bytes and back."""
-    codec = Codec.of(load(about.target))
+    codec = Codec.of(load(about.target, about.workload))
 
     def look(at_s: float, kind: str, who: str, more: Any) -> None:
         if kind == "send":

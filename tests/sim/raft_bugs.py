@@ -9,7 +9,7 @@ from perseus.algo.library.raft.messages import (
     Appended,
     Entry,
     Install,
-    Read,
+    Query,
     Snapshot,
     Vote,
 )
@@ -137,8 +137,8 @@ class SnapshotsForgetSessions(Kv):
 class ReadsAtOnce(Kv):
     """Answers reads without a round of heartbeats: perhaps after another was elected."""
 
-    @on(Read)
-    def read(self, sender: Id, message: Read) -> None:
+    @on(Query)
+    def read(self, sender: Id, message: Query) -> None:
         if self._leads(sender, message.sequence):
             self.reads.append((0, 0, sender, message.sequence, message.query))
             self._answer_reads()

@@ -89,10 +89,10 @@ class Node:
 
 
 @contextmanager
-def node(folder: Path, others: list[str]) -> Iterator[Node]:
+def node(folder: Path, others: list[str], target: str = "server.py:Server") -> Iterator[Node]:
     (folder / "server.py").write_text(PROGRAM)
     process = subprocess.Popen(
-        [str(PERSEUS), "algo", "maelstrom", "server.py:Server"],
+        [str(PERSEUS), "algo", "maelstrom", target],
         cwd=folder,
         env=environment(folder / "home"),
         stdin=subprocess.PIPE,
@@ -152,3 +152,18 @@ def test_a_handler_that_raises_ends_it(tmp_path: Path) -> None:
     with node(tmp_path, []) as one:
         one.say("c1", type="fail")
         assert one.process.wait(30) == 125
+
+
+def test_a_solution_of_the_problem_set_runs_as_it_is(tmp_path: Path) -> None:
+    """Raft on one node; what is answered in a later step has the number of its question."""
+    target = "perseus.algo.workloads.solutions.lin_kv:Node"
+    with node(tmp_path, [], target) as one:
+        for number, body, wanted in (
+            (1, {"type": "write", "key": 0, "value": 3}, {"type": "write_ok"}),
+            (2, {"type": "cas", "key": 0, "from": 3, "to": 4}, {"type": "cas_ok"}),
+            (3, {"type": "read", "key": 0}, {"type": "read_ok", "value": 4}),
+        ):
+            one.say("c1", msg_id=number, **body)
+            assert one.hear()["body"] == {**wanted, "in_reply_to": number}
+        one.say("c1", msg_id=4, **{"type": "cas", "key": 0, "from": 3, "to": 5})
+        assert one.hear()["body"]["code"] == 22

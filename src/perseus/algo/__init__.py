@@ -17,6 +17,7 @@ The whole public surface::
     self.after(seconds, handler, *args)     a Timer; (low, high) draws the seconds; .cancel()
     self.handle(sender, message)            now: what a message of another layer carried
     self.request(to, message, timeout_s=, on_reply=, on_timeout=)   self.reply(message)
+    self.asker                              keep it, and self.reply(message, asker) later
     self.spawn(Class, name, **options)      a process beside this one   self.stop()
     self.group(name)                        the ids of a named group
 
@@ -30,10 +31,11 @@ it is a crash of its node, and the algorithm must survive crashes.
 
 from perseus.algo.durability import durable
 from perseus.algo.layout import Group, Layout
-from perseus.algo.process import Id, Process, Timer, on
+from perseus.algo.process import Asker, Id, Process, Timer, on
 from perseus.algo.properties import View, always, at_end, eventually, sometimes
 
 __all__ = [
+    "Asker",
     "Group",
     "Id",
     "Layout",

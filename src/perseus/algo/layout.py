@@ -32,6 +32,9 @@ class Group:
     count: int = 0
     # Stands outside: it is not killed, paused or cut off, nor has its clock skewed.
     is_client: bool = False
+    # What it exchanges with others may be lost or late, but does not come twice: as over a
+    # connection of its own.
+    is_connected: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -113,19 +113,24 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
+def _key(name: str) -> str:
+    """``from_`` as ``from``, which is no name in Python."""
+    return name.removesuffix("_")
+
+
 def to_body(message: Any) -> dict[str, Any]:
     """A message as a body; what is None is left out."""
     if not is_dataclass(message):
         raise InvalidError(f"{message!r} is no dataclass")
-    items = ((field.name, getattr(message, field.name)) for field in fields(message))
+    items = ((_key(field.name), getattr(message, field.name)) for field in fields(message))
     body = {name: msgspec.to_builtins(value) for name, value in items if value is not None}
     return {"type": snake(type(message).__name__), **body}
 
 
 def from_body(kind: type, body: dict[str, Any]) -> Any:
     """A body as a message, checked by the types of its fields; raises InvalidError."""
-    names = cast(Any, kind).__dataclass_fields__
-    inside = {name: value for name, value in body.items() if name in names}
+    names = {_key(name): name for name in cast(Any, kind).__dataclass_fields__}
+    inside = {names[key]: value for key, value in body.items() if key in names}
     try:
         return msgspec.convert(inside, kind, strict=False)
     except msgspec.ValidationError as error:

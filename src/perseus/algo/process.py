@@ -65,6 +65,13 @@ class Envelope(NamedTuple):
     answers: int = 0
 
 
+class Asker(NamedTuple):
+    """Who asked, and under which number; kept in memory to answer later."""
+
+    id: Id
+    number: int
+
+
 class Place(NamedTuple):
     """Who a process is, and whom it knows."""
 
@@ -184,14 +191,21 @@ class Process:
             if peer != self.id:
                 out.append((peer, message, 0, 0))
 
-    def reply(self, message: Any) -> None:
-        """Sends to whom the message that is being handled came from, as the answer to it."""
+    def reply(self, message: Any, to: Asker | None = None) -> None:
+        """Sends to whom the message that is being handled came from, as the answer to it;
+        or to an ``asker`` of before."""
+        asker = to or self.asker
+        self._outbox.append((asker.id, message, 0, asker.number))
+
+    @property
+    def asker(self) -> Asker:
+        """Whom ``reply`` would answer: to be kept for an answer that comes in a later step."""
         if self._sender is None:
             raise InvalidError(
                 "there is nothing to reply to: no message is being handled",
-                hint="keep the sender's id, and send(sender, message) later",
+                hint="keep self.asker while the message is handled, and reply(message, asker)",
             )
-        self._outbox.append((self._sender, message, 0, self._asked))
+        return Asker(self._sender, self._asked)
 
     def request(
         self,

@@ -492,10 +492,17 @@ def _add_algorithms(commands: Subparsers) -> None:
         """
 perseus sim raft.py:Raft --nodes 5 --seeds 1000
 perseus sim perseus.algo.library.kv:Kv
+perseus sim my.py:Node --workload broadcast --nodes 5 --seeds 200
 perseus sim lock.py:Lock --explore --nodes 3 --timeouts 3 --crashes 1
 perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     )
     sim.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS; also a Layout")
+    sim.add_argument(
+        "--workload",
+        default="",
+        metavar="NAME",
+        help="the problem it solves: echo, broadcast, lin-kv, ...; see docs/workloads.md",
+    )
     sim.add_argument("--nodes", type=int, default=5, metavar="N", help="default 5")
     sim.add_argument("--seeds", type=int, default=100, metavar="N", help="runs; default 100")
     sim.add_argument("--first", type=int, default=0, metavar="SEED", help="the first; default 0")

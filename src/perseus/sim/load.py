@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from perseus.algo import workloads
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.errors import InvalidError, NotFoundError
@@ -14,20 +16,28 @@ from perseus.errors import InvalidError, NotFoundError
 EXAMPLE = "perseus sim echo.py:Echo, or perseus sim perseus.algo.library.raft:Raft"
 
 
-def load(target: str) -> Layout:
-    """The layout that ``target`` names; a class stands for a group of it."""
+def load(target: str, workload: str = "") -> Layout:
+    """The layout that ``target`` names; a class stands for a group of it.
+
+    With a workload the class solves that problem: its clients stand beside it.
+    """
+    if workload:
+        return workloads.layout(workload, _subject(target))
+    return Layout.of(_subject(target))
+
+
+def _subject(target: str) -> Any:
     place, _, name = target.rpartition(":")
     if not place or not name:
         raise InvalidError(f"{target!r} does not say what to run", hint=f"FILE:CLASS, as {EXAMPLE}")
     module = _module(place)
     try:
-        found = getattr(module, name)
+        return getattr(module, name)
     except AttributeError:
         known = [key for key, value in vars(module).items() if _is_subject(value)]
         raise NotFoundError(
             f"there is no {name} in {place}", hint=f"it has: {', '.join(known) or 'no Process'}"
         ) from None
-    return Layout.of(found)
 
 
 def _is_subject(value: object) -> bool:

@@ -31,11 +31,13 @@ class Plan:
     keep: tuple[int, ...] | None = None
     # No loss, doubling or lateness of messages.
     is_calm: bool = False
+    # The problem that the target solves; "" when it brings its own clients.
+    workload: str = ""
 
 
 def world(about: Plan, seed: int, trace: Tracer | None = None) -> World:
     """The world of one seed, ready to run."""
-    layout = load(about.target)
+    layout = load(about.target, about.workload)
     faults = about.faults.of_seed(Chance(seed, "world"))
     names = [
         process_id
@@ -72,7 +74,7 @@ def run_one(about: Plan, seed: int) -> Outcome:
 
 def run_many(about: Plan, seeds: Sequence[int], processes: int = 0) -> Iterator[Outcome]:
     """The runs of all seeds, in their order; closing the iterator ends the rest."""
-    load(about.target)
+    load(about.target, about.workload)
     processes = processes or os.cpu_count() or 1
     if processes == 1 or len(seeds) <= BATCH:
         for seed in seeds:

@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from perseus.algo.durability import GONE, Changes, Key
-from perseus.algo.layout import Layout
+from perseus.algo.layout import Group, Layout
 from perseus.algo.process import Handler, Id, Place, Process
 from perseus.algo.properties import Property
 from perseus.errors import InvalidError
@@ -59,13 +59,14 @@ class _Node:
 
     __slots__ = (
         "classes", "clock_base_s", "clock_rate", "clock_since_s", "commit_s", "crash_due",
-        "disks", "is_client", "is_up", "life", "name", "paused", "pending", "processes",
-        "restarts",
+        "disks", "is_client", "is_connected", "is_up", "life", "name", "paused", "pending",
+        "processes", "restarts",
     )  # fmt: skip
 
-    def __init__(self, name: str, is_client: bool) -> None:
+    def __init__(self, name: str, group: Group) -> None:
         self.name = name
-        self.is_client = is_client
+        self.is_client = group.is_client
+        self.is_connected = group.is_connected
         self.is_up = False
         # Counts starts of the node; what belongs to an earlier one is void.
         self.life = 0
@@ -180,7 +181,7 @@ class World:
         for name, ids in groups.items():
             group = layout.groups[name]
             for process_id in ids:
-                node = self._nodes[process_id] = _Node(process_id, group.is_client)
+                node = self._nodes[process_id] = _Node(process_id, group)
                 drift = Chance(self.seed, f"clock {process_id}")
                 if not group.is_client:
                     most = self.faults.clock_drift
@@ -340,7 +341,7 @@ class World:
             arguments = (target, to, sender, message, number, answers, mark)
             if drawn < self._late and target is not node:
                 delay_s += self._late_s * self._random()
-                if drawn < self._doubled:
+                if drawn < self._doubled and not (node.is_connected or target.is_connected):
                     self._at(self.now + self._late_s * self._random(), self._deliver, *arguments)
             self._number += 1
             heappush(self._queue, (self.now + delay_s, self._number, self._deliver, arguments))

@@ -7,7 +7,7 @@ from typing import Any
 from perseus.algo import Id, Process, Timer, View, at_end, on, sometimes
 from perseus.algo.checkers import linearizability
 from perseus.algo.history import UNKNOWN, Operation, merged
-from perseus.algo.library.raft import Done, NotLeader, Propose, Raft, Read
+from perseus.algo.library.raft import Done, NotLeader, Propose, Query, Raft
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class KvClient(Process):
     def _ask(self) -> None:
         what = self.history[-1].what
         is_query = isinstance(what, Get)
-        message = Read(self.sequence, what) if is_query else Propose(self.sequence, what)
+        message = Query(self.sequence, what) if is_query else Propose(self.sequence, what)
         self.send(self.target, message)
         self.impatience: Timer = self.after(self.patience_s, self._try_another, None)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from perseus.algo import Id, Process, Timer, View, always, durable, eventually, on, sometimes
 from perseus.algo.library.kv import KvClient, do
-from perseus.algo.library.raft import Done, NotLeader, Propose, Read
+from perseus.algo.library.raft import Done, NotLeader, Propose, Query
 
 # Commands that one message teaches who lags behind.
 BATCH_MAXIMUM = 64
@@ -324,8 +324,8 @@ class Paxos(Process):
     def asked_to_do(self, sender: Id, message: Propose) -> None:
         self._asked_for(Command(sender, message.sequence, message.command))
 
-    @on(Read)
-    def asked_to_read(self, sender: Id, message: Read) -> None:
+    @on(Query)
+    def asked_to_read(self, sender: Id, message: Query) -> None:
         self._asked_for(Command(sender, message.sequence, message.query))
 
     def _asked_for(self, command: Command) -> None:

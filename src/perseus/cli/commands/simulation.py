@@ -31,7 +31,7 @@ def simulate(invocation: Invocation) -> int:
     _fix_hashes()
     options = invocation.options
     about = _plan(options)
-    layout = load(about.target)
+    layout = load(about.target, about.workload)
     if options.explore:
         return _explore(invocation, layout, about.nodes)
     if options.seed is not None:
@@ -70,12 +70,16 @@ def _plan(options: Any) -> Plan:
         parse_duration_s(options.time, "--time"),
         keep=keep,
         is_calm=options.calm,
+        workload=options.workload,
     )
 
 
 def command(about: Plan, options: Any, seed: int) -> str:
     """What to type to see one run again."""
-    words = ["perseus sim", about.target, f"--seed {seed}", f"--nodes {about.nodes}"]
+    words = ["perseus sim", about.target]
+    if about.workload:
+        words.append(f"--workload {about.workload}")
+    words += [f"--seed {seed}", f"--nodes {about.nodes}"]
     if options.faults != "all":
         words.append(f"--faults {options.faults}")
     words.append(f"--time {about.until_s:g}")

@@ -7,6 +7,7 @@ linearizable reads by a round of heartbeats (6.4).
 
 ``Raft`` replicates commands; what they do is a subclass's to say (``apply``, ``answer``,
 ``save``, ``restore``), as a function of the state and the command alone.
+``Service`` takes requests at every server and brings them to the leader.
 """
 
 from perseus.algo.library.raft import properties
@@ -16,11 +17,12 @@ from perseus.algo.library.raft.messages import (
     Entry,
     NotLeader,
     Propose,
-    Read,
+    Query,
     Role,
     Snapshot,
 )
 from perseus.algo.library.raft.server import Raft
+from perseus.algo.library.raft.service import Service
 
 __all__ = [
     "ChangeServers",
@@ -28,9 +30,10 @@ __all__ = [
     "Entry",
     "NotLeader",
     "Propose",
+    "Query",
     "Raft",
-    "Read",
     "Role",
+    "Service",
     "Snapshot",
     "properties",
 ]

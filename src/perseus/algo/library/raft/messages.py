@@ -105,7 +105,7 @@ class Propose:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class Query:
     """A client's query, answered from a state not older than the query."""
 
     sequence: int

@@ -13,7 +13,7 @@ from perseus.algo.library.raft.messages import (
     Kept,
     NotLeader,
     Propose,
-    Read,
+    Query,
     Role,
     Snapshot,
     Vote,
@@ -450,8 +450,8 @@ class Raft(Process):
             return
         self._take_for(sender, message.sequence, Entry(self.term, "servers", message.servers))
 
-    @on(Read)
-    def read(self, sender: Id, message: Read) -> None:
+    @on(Query)
+    def read(self, sender: Id, message: Query) -> None:
         """Waits for a round of heartbeats begun after the read, and for its own term (6.4)."""
         if not self._leads(sender, message.sequence):
             return

@@ -1,0 +1,131 @@
+"""A map of keys to values that behaves as one copy: linearizable reads, writes, compare-and-set."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from perseus.algo import Id, View, at_end, sometimes
+from perseus.algo.checkers import linearizability
+from perseus.algo.history import UNKNOWN, Operation, merged
+from perseus.algo.workloads.caller import KEY_MISSING, PRECONDITION_FAILED, Caller, Error
+
+__all__ = [
+    "Cas",
+    "CasOk",
+    "Error",
+    "KvClient",
+    "Read",
+    "ReadOk",
+    "Write",
+    "WriteOk",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is the value? Error 20 when there is none."""
+
+    key: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOk:
+    """It is this."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Sets the value."""
+
+    key: Any
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOk:
+    """It is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cas:
+    """Error 22 when the value is not ``from_``, which is called ``from`` under Maelstrom."""
+
+    key: Any
+    from_: Any
+    to: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CasOk:
+    """It was that, and is set."""
+
+
+# Errors that tell of the state, and so are answers.
+TELLING = (KEY_MISSING, PRECONDITION_FAILED)
+
+
+class KvClient(Caller):
+    """Reads, writes and swaps a few keys, after a while other ones."""
+
+    keys = 2
+    keys_last_s = 20.0
+    values = 5
+    answers: ClassVar = {Read: ReadOk, Write: WriteOk, Cas: CasOk}
+
+    def draw(self) -> tuple[Id, Any]:
+        key = int(self.now / self.keys_last_s) * self.keys + self.random.below(self.keys)
+        some, other = self.random.below(self.values), self.random.below(self.values)
+        what = (Read(key), Write(key, some), Cas(key, some, other))[self.random.below(3)]
+        return self.any_node(), what
+
+
+class Model:
+    """One key, as one copy; None where it has no value."""
+
+    def begin(self) -> Hashable:
+        return None
+
+    def step(self, state: Any, operation: Any, result: Any) -> tuple[bool, Hashable]:
+        known = result is not UNKNOWN
+        missing = isinstance(result, Error) and result.code == KEY_MISSING
+        if isinstance(operation, Read):
+            return not known or (state is None if missing else _value(result) == state), state
+        if isinstance(operation, Write):
+            return True, operation.value
+        swaps = state is not None and state == operation.from_
+        if not known:
+            return True, operation.to if swaps else state
+        if isinstance(result, Error):
+            return state is None if missing else not swaps, state
+        return swaps, operation.to
+
+
+def _value(result: Any) -> Any:
+    return result.value if isinstance(result, ReadOk) else None
+
+
+def judged(history: list[Operation]) -> list[Operation]:
+    """Without what is known not to have happened, and reads that were not answered."""
+    return [
+        operation
+        for operation in history
+        if not (isinstance(operation.result, Error) and operation.result.code not in TELLING)
+        and not (isinstance(operation.what, Read) and not operation.is_over)
+    ]
+
+
+@at_end(KvClient)
+def history_is_linearizable(view: View[KvClient]) -> None:
+    """One copy could have given all these answers, each between its question and its end."""
+    history = judged(merged(client.history for client in view.processes))
+    verdict = linearizability.check(history, Model(), key=lambda what: what.key)
+    assert verdict.is_linearizable is not False, str(verdict)
+
+
+@sometimes(KvClient)
+def a_swap_succeeds(view: View[KvClient]) -> bool:
+    """Clients see what others wrote."""
+    history = view.changed.history
+    return bool(history) and isinstance(history[-1].result, CasOk)
