@@ -49,6 +49,7 @@ bench: setup
 
 docs: setup
 	$(PYTHON) tools/generate_docs.py
+	$(PYTHON) tools/tutorial.py
 
 picture: setup
 	$(PYTHON) tools/picture.py
