@@ -45,6 +45,18 @@ ALGORITHMS = (
     "merkle:AntiEntropy",
     "mapreduce:mapreduce",
 )
+# Solutions of the problem set, by problem.
+SOLUTIONS = {
+    "echo": "echo",
+    "unique-ids": "unique_ids",
+    "broadcast": "broadcast",
+    "g-set": "g_set",
+    "g-counter": "counters",
+    "pn-counter": "counters",
+    "kafka": "kafka",
+    "lin-kv": "lin_kv",
+    "txn-list-append": "txn_list_append",
+}
 # Three-phase commit assumes a network that loses nothing and is never late.
 FAULTS = {"commit:ThreePhaseCommit": "crash"}
 SEEDS_QUICK = 100
@@ -58,15 +70,18 @@ def main() -> int:
     codes = [simulate(target, faults, seeds) for target, faults in SUBJECTS.items()]
     for name in ALGORITHMS:
         codes.append(simulate(f"{LIBRARY}.{name}", FAULTS.get(name, "all"), seeds // SHARE))
+    for workload, name in SOLUTIONS.items():
+        target = f"perseus.algo.workloads.solutions.{name}:Node"
+        codes.append(simulate(target, "all", seeds // SHARE, "--workload", workload))
     return max(codes)
 
 
-def simulate(target: str, faults: str, seeds: int) -> int:
-    print(f"{target}: {seeds} seeds", flush=True)
+def simulate(target: str, faults: str, seeds: int, *more: str) -> int:
+    print(" ".join((f"{target}: {seeds} seeds", *more)), flush=True)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "perseus", "sim", target),
-            *("--seeds", str(seeds), "--faults", faults),
+            *("--seeds", str(seeds), "--faults", faults, *more),
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": "0"},

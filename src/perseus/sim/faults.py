@@ -7,7 +7,7 @@ failing run can be made smaller by leaving faults out (``shrink``).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from perseus.errors import InvalidError
 from perseus.sim.chance import Chance
@@ -24,18 +24,7 @@ Kind = Literal[
     "slow-disk",
     "clock",
 ]
-KINDS: tuple[Kind, ...] = (
-    "crash",
-    "crash-before-commit",
-    "crash-after-send",
-    "power-cut",
-    "pause",
-    "partition",
-    "isolate",
-    "one-way",
-    "slow-disk",
-    "clock",
-)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 FAULTS_MAXIMUM = 10_000
 
 
