@@ -154,8 +154,7 @@ class InstallsOldSnapshots(Kv):
         if not self._obey(sender, message.term, message.round):
             return
         new = message.snapshot
-        self.snapshot = new
-        self.log = []
+        self._keep(new, [])
         self.commit = self.applied = new.index
         self._take_up(new)
         self.servers = self._servers_at(self.last_index)

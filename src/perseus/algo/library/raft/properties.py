@@ -19,18 +19,17 @@ def one_leader_in_a_term(view: View[Raft]) -> bool:
 def what_is_committed_stays(view: View[Raft]) -> None:
     """State machine safety: no two servers commit different entries at one index (figure 3)."""
     server = view.changed
-    seen: dict[tuple[Id, int], int] = view.ghost.setdefault("seen", {})
-    committed: dict[int, Entry] = view.ghost.setdefault("committed", {})
     life = (server.id, server.restarts)
-    known = seen.get(life, 0)
+    known: int = view.ghost.get(life, 0)
     if known == server.commit:
         return
+    committed: dict[int, Entry] = view.ghost.setdefault("committed", {})
     checked = max(known, server.base)
     for index in range(checked + 1, server.commit + 1):
         entry = server.log[index - server.base - 1]
         first = committed.setdefault(index, entry)
         assert first == entry, f"{server.id} has {entry} at {index}, which was {first}"
-    seen[life] = server.commit
+    view.ghost[life] = server.commit
 
 
 @always(Raft)

@@ -64,6 +64,8 @@ class Raft(Process):
     def start(self) -> None:
         if self.snapshot is None:
             self.snapshot = Snapshot(0, 0, None, self.everyone)
+        # The last index that only the snapshot holds.
+        self.base = self.snapshot.index
         self.role = Role.FOLLOWER
         self.leader: Id | None = None
         self._heard_s = float("-inf")
@@ -78,13 +80,14 @@ class Raft(Process):
     # The log, counted from 1.
 
     @property
-    def base(self) -> int:
-        """The last index that only the snapshot holds."""
-        return self.snapshot.index if self.snapshot is not None else 0
-
-    @property
     def last_index(self) -> int:
         return self.base + len(self.log)
+
+    def _keep(self, snapshot: Snapshot, rest: list[Entry]) -> None:
+        """The snapshot takes the place of what comes before the rest of the log."""
+        self.snapshot = snapshot
+        self.log = rest
+        self.base = snapshot.index
 
     def term_at(self, index: int) -> int:
         """The term of an entry, of the snapshot's end, or -1 where nothing is known."""
@@ -359,8 +362,7 @@ class Raft(Process):
         if new.index > self.commit:
             keeps = self.term_at(new.index) == new.term
             rest = self.log[new.index - self.base :] if keeps else []
-            self.snapshot = new
-            self.log = list(rest)
+            self._keep(new, list(rest))
             self.commit = self.applied = new.index
             self._take_up(new)
             self.servers = self._servers_at(self.last_index)
@@ -406,8 +408,7 @@ class Raft(Process):
         term = self.term_at(self.applied)
         made = Snapshot(self.applied, term, self.save(), servers, sessions)
         rest = self.log[self.applied - self.base :]
-        self.snapshot = made
-        self.log = list(rest)
+        self._keep(made, list(rest))
 
     # Clients.
 
