@@ -6,11 +6,14 @@ from typing import Any
 
 from perseus.algo import Process
 from perseus.algo.codec import Codec
-from perseus.algo.properties import properties_of
 from perseus.sim import runner
+from perseus.sim.faults import PRESETS, Fault
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
 from perseus.sim.watch import Outcome
+from perseus.sim.world import World
+
+SHORT_S = 30.0
 
 
 def assert_clean(about: Plan, seeds: Iterable[int]) -> None:
@@ -27,9 +30,27 @@ def assert_clean(about: Plan, seeds: Iterable[int]) -> None:
 
 
 def _sometimes(about: Plan) -> set[str]:
-    kinds = [group.kind for group in load(about.target, about.workload).groups.values()]
-    known = [each for kind in kinds for each in properties_of(kind)]
-    return {each.name for each in known if each.kind == "sometimes"}
+    properties = runner.world(about, 0).properties
+    return {each.name for each in properties if each.kind == "sometimes"}
+
+
+def short(target: str, faults: str = "all") -> Plan:
+    """Half a minute of it."""
+    return Plan(target, PRESETS[faults], until_s=SHORT_S)
+
+
+def found(target: str, seed: int, faults: str = "all") -> str:
+    """Which property the mistake breaks at its seed."""
+    outcome = runner.run_one(short(target, faults), seed)
+    assert outcome.violation is not None, f"{target} is clean at seed {seed}"
+    return outcome.violation.name
+
+
+def with_one_down(target: str, node: str, seed: int = 1) -> Outcome:
+    """A run without other faults, in which one node goes down and stays so past its end."""
+    down = Fault("crash", 0.5, 10 * SHORT_S, (node,))
+    layout = load(target)
+    return World(layout, 5, seed, PRESETS["none"], faults_plan=[down], until_s=SHORT_S).run()
 
 
 def outcome_of(about: Plan, bug: type[Process], file: str, seed: int) -> Outcome:

@@ -5,7 +5,7 @@ import pytest
 from perseus.algo import Process
 from perseus.sim import runner
 from tests.sim import library_bugs_exclusion
-from tests.sim.clean_and_broken import about, assert_clean, found, with_one_down
+from tests.sim.library_runs import assert_clean, found, short, with_one_down
 
 # For each mistake the first seed that shows it:
 # `perseus sim tests/sim/library_bugs_exclusion.py:NAME --time 30`.
@@ -37,11 +37,11 @@ FIRST_SEEDS = {
     ["election:Bully", "election:Ring", "mutex:LamportMutex", "mutex:RicartAgrawala"],
 )
 def test_it_holds(target: str) -> None:
-    assert_clean(f"perseus.algo.library.{target}")
+    assert_clean(short(f"perseus.algo.library.{target}"), range(20))
 
 
 def test_the_fenced_store_holds_whatever_clocks_do() -> None:
-    assert_clean("perseus.algo.library.lease:leases", seeds=40)
+    assert_clean(short("perseus.algo.library.lease:leases"), range(40))
 
 
 @pytest.mark.parametrize("bug", library_bugs_exclusion.ALL, ids=lambda bug: bug.__name__)
@@ -66,7 +66,7 @@ def _found(bug: str, faults: str = "all") -> str:
 def test_without_jumps_of_clocks_one_believes_that_it_holds_the_lease() -> None:
     target = f"{library_bugs_exclusion.__file__}:alone"
     for seed in range(20):
-        outcome = runner.run_one(about(target, "steady"), seed)
+        outcome = runner.run_one(short(target, "steady"), seed)
         assert outcome.violation is None, f"{outcome.violation} at seed {seed}"
 
 

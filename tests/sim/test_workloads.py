@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import soak
 
 from perseus.algo import Process, workloads
 from perseus.algo.codec import Codec
@@ -19,9 +20,6 @@ from tests.sim.library_runs import assert_clean, assert_encodable
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTIL_S = 30.0
-# By problem the module of its solution.
-SOLUTIONS = {name: name.replace("-", "_") for name in workloads.CLIENTS}
-SOLUTIONS |= {"g-counter": "counters", "pn-counter": "counters"}
 # By mistake the first seed that shows it, and the property that it breaks.
 FIRST_SEEDS = {
     "EchoesTheLast": (0, "always what comes back is what was said"),
@@ -53,7 +51,7 @@ FIRST_SEEDS = {
 
 
 def solution(workload: str, until_s: float = UNTIL_S) -> Plan:
-    target = f"perseus.algo.workloads.solutions.{SOLUTIONS[workload]}:Node"
+    target = f"perseus.algo.workloads.solutions.{soak.SOLUTIONS[workload]}:Node"
     return Plan(target, PRESETS["all"], until_s=until_s, workload=workload)
 
 
@@ -100,6 +98,12 @@ def test_every_problem_is_described() -> None:
 def _shape(message: type) -> str:
     body = ", ".join(name.removesuffix("_") for name in inspect.signature(message).parameters)
     return f"{message.__name__}({body})" if body else message.__name__
+
+
+def test_all_that_is_soaked_is_there() -> None:
+    assert set(soak.SOLUTIONS) == set(workloads.CLIENTS)
+    for name in soak.ALGORITHMS:
+        assert load(f"{soak.LIBRARY}.{name}").groups
 
 
 def test_what_is_no_problem_or_no_solution_is_said() -> None:
