@@ -105,6 +105,8 @@ TASK_VARIABLES = {
     "PERSEUS_NODE": "The name of the node that it runs on.",
     "PERSEUS_USER": "Who submitted the job.",
     "PERSEUS_ATTEMPT_FOLDER": "The attempt's folder on the node, removed afterwards.",
+    "PERSEUS_PYTHON": "The Python that runs the node's daemon, in which `import perseus` works.",
+    "PERSEUS_SOCKET": "The Unix socket of the node's daemon.",
 }
 
 

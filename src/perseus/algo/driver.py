@@ -1,21 +1,42 @@
 """Drives the processes of one node for real: timers of an asyncio loop, a journal, a network.
 
 The rule of the simulator holds here too: what a step made durable is in the journal
-before anything that it sent leaves; commits keep their order; a handler that raises ends
-the node. ``maelstrom`` and the cluster's service stand on this.
+before anything that it sent leaves; commits keep their order, and many that wait go to the
+disk together; a handler that raises ends the node. ``maelstrom`` and ``hosting`` stand on this.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from perseus.algo.durability import GONE, Changes, Key
 from perseus.algo.process import Envelope, Handler, Id, Place, Process
-from perseus.errors import NotFoundError
+from perseus.errors import FullError, NotFoundError
 
-# Steps whose commits are under way; a process that outruns its disk waits for it.
-COMMITS_MAXIMUM = 10_000
+# Steps whose commits are under way; a node that outruns its disk by more has failed.
+COMMITS_MAXIMUM = 100_000
+
+
+@dataclass(slots=True)
+class Step:
+    """One step of a process: all that it was given, and all that it did."""
+
+    process: Process
+    # "start", "receive" or "timer".
+    kind: str
+    # What it was given: (sender, message, number, answers, mark) or (number of the timer, name).
+    given: tuple[Any, ...]
+    # The time in it, all along.
+    now_s: float
+    # What chance gave it, in order.
+    drawn: list[Any] = field(default_factory=list)
+    changes: Changes = field(default_factory=dict)
+    sends: list[tuple[Id, Any, int, int]] = field(default_factory=list)
+    spawned: list[tuple[type[Process], Id, dict[str, Any]]] = field(default_factory=list)
+    # Of what it sends: the mark of the first; the others follow.
+    first_mark: int = 0
 
 
 class Journal(Protocol):
@@ -24,8 +45,8 @@ class Journal(Protocol):
     def load(self, process_id: Id) -> Mapping[Key, Any]:
         """What was committed; GONE keys are not there."""
 
-    def commit(self, process_id: Id, changes: Changes) -> Awaitable[None]:
-        """Durable when it returns, after every commit before it; no changes: a barrier."""
+    async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
+        """All of them durable when it returns, in their order; called once at a time."""
 
 
 class MemoryJournal:
@@ -38,31 +59,50 @@ class MemoryJournal:
         """What was committed in this program."""
         return self._disks.get(process_id, {})
 
-    async def commit(self, process_id: Id, changes: Changes) -> None:
+    async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
         """At once."""
-        disk = self._disks.setdefault(process_id, {})
-        for key, value in changes.items():
-            if value is GONE:
-                disk.pop(key, None)
-            else:
-                disk[key] = value
+        for process_id, changes in batch:
+            apply(self._disks.setdefault(process_id, {}), changes)
+
+
+def apply(disk: dict[Key, Any], changes: Changes) -> None:
+    """Makes changes to what is durable."""
+    for key, value in changes.items():
+        if value is GONE:
+            disk.pop(key, None)
+        else:
+            disk[key] = value
 
 
 class _Chance:
-    """A process's chance, from the operating system."""
+    """A process's chance, from the operating system; ``drawn`` is what it gave."""
 
     def __init__(self) -> None:
-        source = random.SystemRandom()
-        self.random = source.random
-        self.uniform = source.uniform
+        self._source = random.SystemRandom()
+        self.drawn: list[Any] = []
+
+    def random(self) -> float:
+        """From 0 up to but not including 1."""
+        return self._keep(self._source.random())
+
+    def uniform(self, low: float, high: float) -> float:
+        """Between ``low`` and ``high``."""
+        return self._keep(self._source.uniform(low, high))
 
     def below(self, count: int) -> int:
         """From 0 up to but not including ``count``."""
-        return int(self.random() * count)
+        value = self._source.randrange(count)
+        self.drawn.append(value)
+        return value
+
+    def _keep(self, value: float) -> float:
+        self.drawn.append(value)
+        return value
 
 
 class _Timer:
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.handle: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
@@ -77,19 +117,25 @@ class Driver:
     def __init__(
         self,
         journal: Journal,
-        transmit: Callable[[Id, Envelope], None],
+        transmit: Callable[[Id, Envelope, int], None],
         failed: Callable[[Process, BaseException], None],
-        stepped: Callable[[Process], None] | None = None,
+        settled: Callable[[Sequence[Step]], None] | None = None,
     ) -> None:
+        """``transmit`` gets a sender, what it sends and its mark, which no other message of
+        this driver has. ``settled`` is told of steps, in their order, when they are durable
+        and before anything that they sent leaves."""
         self._journal = journal
         self._transmit = transmit
         self._failed = failed
-        self._stepped = stepped
+        self._settled = settled
         self._processes: dict[Id, Process] = {}
-        self._commits: asyncio.Queue[tuple[Process, Changes, list[Any], list[Any]]] = (
-            asyncio.Queue()
-        )
+        self._commits: asyncio.Queue[Step] = asyncio.Queue()
         self._writing: asyncio.Task[None] | None = None
+        self._marks = 0
+        # Timers are known by their numbers, which each process counts from its start.
+        self._timers: dict[Id, int] = {}
+        # The time of the step that is being taken: within it no time passes.
+        self._now_s: float | None = None
         self.is_over = False
 
     @property
@@ -103,18 +149,29 @@ class Driver:
         """Begins a process with what the journal has of it."""
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
-        disk = self._journal.load(place.id)
+        disk = dict(self._journal.load(place.id))
         process = kind._host_create(place, self, _Chance(), disk, options or {})
         self._processes[place.id] = process
-        self._step(process, process.start)
+        self._timers[place.id] = 0
+        self._step(process, "start", (disk,), process.start)
         return process
 
-    def deliver(self, to: Id, sender: Id, message: Any, number: int = 0, answers: int = 0) -> None:
-        """A message has come; raises NotFoundError when its process is not here."""
+    def deliver(
+        self,
+        to: Id,
+        sender: Id,
+        message: Any,
+        number: int = 0,
+        answers: int = 0,
+        mark: tuple[int, int] = (0, 0),
+    ) -> None:
+        """A message has come; raises NotFoundError when its process is not here. ``mark`` is
+        the life of its sender and the message's mark in it."""
         process = self._processes.get(to)
         if process is None:
             raise NotFoundError(f"there is no process {to} here")
-        self._step(process, process._host_deliver, sender, message, number, answers)
+        given = (sender, message, number, answers, mark)
+        self._step(process, "receive", given, process._host_deliver, *given[:4])
 
     async def close(self) -> None:
         """Ends all processes, as a crash does: what is not committed is lost."""
@@ -127,42 +184,61 @@ class Driver:
     # The host's half.
 
     def now_s(self, process: Process) -> float:
-        """Monotonic seconds of this machine."""
-        return asyncio.get_running_loop().time()
+        """Monotonic seconds of this machine; within a step no time passes."""
+        return asyncio.get_running_loop().time() if self._now_s is None else self._now_s
 
     def after(
         self, process: Process, seconds: float, handler: Handler, arguments: tuple[Any, ...]
     ) -> _Timer:
         """Fires as a step of its own while the process lives."""
-        timer = _Timer()
+        timer = _Timer(self._timers.get(process.id, 0))
+        self._timers[process.id] = timer.number + 1
         loop = asyncio.get_running_loop()
-        timer.handle = loop.call_later(seconds, self._fire, process, handler, arguments)
+        timer.handle = loop.call_later(seconds, self._fire, process, timer, handler, arguments)
         return timer
 
-    def _fire(self, process: Process, handler: Handler, arguments: tuple[Any, ...]) -> None:
+    def _fire(
+        self, process: Process, timer: _Timer, handler: Handler, arguments: tuple[Any, ...]
+    ) -> None:
         if self._processes.get(process.id) is process:
-            self._step(process, handler, *arguments)
+            given = (timer.number, getattr(handler, "__name__", ""))
+            self._step(process, "timer", given, handler, *arguments)
 
     # Steps.
 
-    def _step(self, process: Process, handler: Handler, *arguments: Any) -> None:
+    def _step(
+        self,
+        process: Process,
+        kind: str,
+        given: tuple[Any, ...],
+        handler: Handler,
+        *arguments: Any,
+    ) -> None:
         if self.is_over:
             return
+        self._now_s = asyncio.get_running_loop().time()
+        step = Step(process, kind, given, self._now_s)
         try:
             handler(*arguments)
         except Exception as error:
             self._end_all(process, error)
             return
-        changes = dict(process._changes)
+        finally:
+            self._now_s = None
+        chance = process.random
+        assert isinstance(chance, _Chance)
+        step.drawn, chance.drawn = chance.drawn, []
+        # Containers hold on to the dict, so it is emptied and not replaced.
+        step.changes = dict(process._changes)
         process._changes.clear()
-        sends, process._outbox = process._outbox, []
-        spawned, process._spawned = process._spawned, []
-        if changes or sends or spawned:
-            self._commits.put_nowait((process, changes, sends, spawned))
+        step.sends, process._outbox = process._outbox, []
+        step.spawned, process._spawned = process._spawned, []
         if process._is_over:
             self._processes.pop(process.id, None)
-        if self._stepped is not None:
-            self._stepped(process)
+        if self._settled is not None or step.changes or step.sends or step.spawned:
+            self._commits.put_nowait(step)
+        if self._commits.qsize() > COMMITS_MAXIMUM:
+            self._end_all(process, FullError(f"{COMMITS_MAXIMUM} steps wait for the disk"))
 
     async def _write(self) -> None:
         """Commits in the order of the steps; many that wait go together."""
@@ -171,29 +247,46 @@ class Driver:
             while not self._commits.empty():
                 batch.append(self._commits.get_nowait())
             try:
-                for process, changes, _, _ in batch:
-                    if changes:
-                        waited = self._journal.commit(process.id, changes)
-                        await waited
+                changed = [(step.process.id, step.changes) for step in batch if step.changes]
+                if changed:
+                    await self._journal.commit(changed)
+                self._mark(batch)
+                if self._settled is not None:
+                    self._settled(batch)
             except Exception as error:
-                self._end_all(batch[0][0], error)
+                self._end_all(batch[0].process, error)
                 return
-            for process, _, sends, spawned in batch:
-                self._let_out(process, sends, spawned)
+            for step in batch:
+                self._let_out(step)
 
-    def _let_out(self, process: Process, sends: list[Any], spawned: list[Any]) -> None:
-        for kind, name, options in spawned:
+    def _mark(self, batch: Sequence[Step]) -> None:
+        for step in batch:
+            step.first_mark = self._marks + 1
+            self._marks += len(step.sends)
+
+    def _let_out(self, step: Step) -> None:
+        process = step.process
+        for kind, name, options in step.spawned:
             self.start(kind, process._place._replace(id=name, group=name), options)
-        for to, message, number, answers in sends:
+        for mark, (to, message, number, answers) in enumerate(step.sends, step.first_mark):
             if to in self._processes:
                 loop = asyncio.get_running_loop()
-                loop.call_soon(self._local, to, process.id, message, number, answers)
+                arguments = (message, number, answers, (process.restarts, mark))
+                loop.call_soon(self._local, to, process.id, *arguments)
             else:
-                self._transmit(process.id, Envelope(to, message, number, answers))
+                self._transmit(process.id, Envelope(to, message, number, answers), mark)
 
-    def _local(self, to: Id, sender: Id, message: Any, number: int, answers: int) -> None:
+    def _local(
+        self,
+        to: Id,
+        sender: Id,
+        message: Any,
+        number: int,
+        answers: int,
+        mark: tuple[int, int],
+    ) -> None:
         if to in self._processes:
-            self.deliver(to, sender, message, number, answers)
+            self.deliver(to, sender, message, number, answers, mark)
 
     def _end_all(self, process: Process, error: BaseException) -> None:
         if not self.is_over:

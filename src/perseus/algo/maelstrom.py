@@ -88,7 +88,7 @@ class Bridge:
         number = body.get("msg_id") or 0
         self._driver.deliver(self._id, source, message, number, body.get("in_reply_to") or 0)
 
-    def _transmit(self, sender: Id, envelope: Envelope) -> None:
+    def _transmit(self, sender: Id, envelope: Envelope, mark: int) -> None:
         body = to_body(envelope.message)
         if envelope.number:
             body["msg_id"] = envelope.number

@@ -95,6 +95,7 @@ class Agent:
             disk=RealDisk(),
             settings=self._settings,
             post=self._post_attempt_events,
+            socket=str(self._paths.socket),
         )
         await self.executor.start()
         self.outputs = OutputsService(self.executor)

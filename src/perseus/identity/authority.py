@@ -6,6 +6,7 @@ certificates say is described in ``identity.subject``.
 """
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,12 @@ from perseus.identity.subject import (
     AUTHORITY_MARK,
     BACKDATE_S,
     NAME_MAXIMUM_BYTES,
+    RunSubject,
     Subject,
     check_cluster_id,
     fingerprint,
+    run_server_name,
+    run_uri_of,
     server_name,
     uri_of,
 )
@@ -32,6 +36,8 @@ from perseus.runtime.real import RealDisk
 
 AUTHORITY_LIFETIME_S = 20 * 365 * 86400.0
 REQUEST_MAXIMUM_BYTES = 16 << 10
+_RUN = re.compile(r"[a-z0-9]{1,32}\Z")
+_PROCESS = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 
 __all__ = ["Authority", "fingerprint"]
 
@@ -117,27 +123,54 @@ class Authority:
         Raises InvalidError for a broken request or a name that cannot be.
         """
         _check_subject(subject)
+        # A user's certificate cannot serve, so a user cannot pass for a node.
+        may_serve = subject.kind == "node"
+        names = self._alternative_names(subject)
+        return self._issue(request_pem, subject.name, names, may_serve, lifetime_s, time_s)
+
+    def sign_of_run(
+        self, request_pem: bytes, subject: RunSubject, lifetime_s: float, time_s: float
+    ) -> bytes:
+        """A certificate (PEM) that holds within one run of an algorithm; raises InvalidError."""
+        _check_run_subject(subject)
+        uri = x509.UniformResourceIdentifier(run_uri_of(self.cluster_id, subject))
+        names: list[x509.GeneralName] = [uri]
+        if not subject.is_control:
+            names.append(x509.DNSName(run_server_name(self.cluster_id, subject.run)))
+        may_serve = not subject.is_control
+        alternative = x509.SubjectAlternativeName(names)
+        return self._issue(request_pem, subject.name, alternative, may_serve, lifetime_s, time_s)
+
+    def _issue(
+        self,
+        request_pem: bytes,
+        name: str,
+        names: x509.SubjectAlternativeName,
+        may_serve: bool,
+        lifetime_s: float,
+        time_s: float,
+    ) -> bytes:
         public = _requested_key(request_pem)
         authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = _dated(x509.CertificateBuilder(), time_s, lifetime_s)
         certificate = (
-            builder.subject_name(self._name(subject))
+            builder.subject_name(self._name(name))
             .issuer_name(self._certificate.subject)
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
-            .add_extension(_purposes(subject), critical=False)
-            .add_extension(self._alternative_names(subject), critical=False)
+            .add_extension(_purposes(may_serve), critical=False)
+            .add_extension(names, critical=False)
             .add_extension(authority_id, critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(serialization.Encoding.PEM)
 
-    def _name(self, subject: Subject) -> x509.Name:
+    def _name(self, name: str) -> x509.Name:
         return x509.Name(
             [
-                x509.NameAttribute(NameOID.COMMON_NAME, subject.name),
+                x509.NameAttribute(NameOID.COMMON_NAME, name),
                 x509.NameAttribute(
                     NameOID.ORGANIZATIONAL_UNIT_NAME, f"{AUTHORITY_MARK}{self.fingerprint}"
                 ),
@@ -152,6 +185,19 @@ class Authority:
             if subject.is_master:
                 names.append(x509.DNSName(server_name(self.cluster_id, "master")))
         return x509.SubjectAlternativeName(names)
+
+
+def _check_run_subject(subject: RunSubject) -> None:
+    if not _RUN.match(subject.run):
+        raise InvalidError(
+            f"{subject.run!r} cannot be the id of a run",
+            hint="lower-case letters and digits, at most 32",
+        )
+    if not (subject.is_control or _PROCESS.match(subject.name)):
+        raise InvalidError(
+            f"{subject.name!r} cannot be the id of a process",
+            hint="letters, digits and '_', at most 64",
+        )
 
 
 def _check_subject(subject: Subject) -> None:
@@ -197,10 +243,9 @@ def _dated(
     )
 
 
-def _purposes(subject: Subject) -> x509.ExtendedKeyUsage:
-    # A user's certificate cannot serve, so a user cannot pass for a node.
+def _purposes(may_serve: bool) -> x509.ExtendedKeyUsage:
     both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
-    return x509.ExtendedKeyUsage(both if subject.kind == "node" else both[:1])
+    return x509.ExtendedKeyUsage(both if may_serve else both[:1])
 
 
 def _key_usage(ca: bool) -> x509.KeyUsage:

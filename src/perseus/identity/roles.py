@@ -1,7 +1,7 @@
 """Roles, and who may call what.
 
-viewer < user < admin is a ladder; node and token stand beside it: neither
-includes nor is included. The numbers are those of ``Role`` in common.proto
+viewer < user < admin is a ladder; node, token and process stand beside it: none
+of them includes or is included. The numbers are those of ``Role`` in common.proto
 (a test compares them), kept here so that light modules need no protobuf.
 """
 
@@ -13,8 +13,16 @@ USER = 2
 ADMIN = 3
 NODE = 4
 TOKEN = 5
+PROCESS = 6
 
-WORDS = {VIEWER: "viewer", USER: "user", ADMIN: "admin", NODE: "node", TOKEN: "token"}
+WORDS = {
+    VIEWER: "viewer",
+    USER: "user",
+    ADMIN: "admin",
+    NODE: "node",
+    TOKEN: "token",
+    PROCESS: "process",
+}
 LADDER = (VIEWER, USER, ADMIN)
 
 
@@ -22,7 +30,7 @@ def allows(caller: int, required: int, node_may_call: bool) -> bool:
     """Whether a caller of role ``caller`` may call an RPC that requires ``required``."""
     if caller == NODE:
         return required == NODE or (node_may_call and required in LADDER)
-    if caller == TOKEN or required == TOKEN:
+    if {caller, required} & {TOKEN, PROCESS}:
         return caller == required
     return caller in LADDER and required in LADDER and caller >= required
 

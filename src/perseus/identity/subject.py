@@ -5,6 +5,10 @@ alternative name::
 
     spiffe://CLUSTER/node/NODE_ID/NAME      a node; NAME is percent-encoded
     spiffe://CLUSTER/user/ROLE/NAME         a person or program; ROLE is a word
+    spiffe://CLUSTER/process/RUN/NAME       a process of a run of an algorithm
+    spiffe://CLUSTER/control/RUN/NAME       who looks at that run and lets faults befall it
+
+The last two open no door of a daemon: ``read`` knows nobody of them, ``read_of_run`` does.
 
 A node's also bears the DNS name ``node.CLUSTER.perseus.internal``, the
 master's ``master.CLUSTER.perseus.internal`` besides, so that no other node can
@@ -70,6 +74,16 @@ class Certificate:
         return self.not_after_s - self.not_before_s - BACKDATE_S
 
 
+@dataclass(frozen=True, slots=True)
+class RunSubject:
+    """Whom a certificate speaks for in one run of an algorithm."""
+
+    run: str
+    # The process's id, or the name of who controls the run.
+    name: str
+    is_control: bool = False
+
+
 def check_cluster_id(cluster_id: str) -> str:
     """Returns ``cluster_id`` if it can stand in a DNS name; raises InvalidError otherwise."""
     if not _CLUSTER_ID.match(cluster_id):
@@ -108,6 +122,17 @@ def bears_mark_of(certificate: bytes, ca_fingerprint: str) -> bool:
     return f"{AUTHORITY_MARK}{ca_fingerprint}".encode() in to_der(certificate)
 
 
+def run_server_name(cluster_id: str, run: str) -> str:
+    """The name that each process of a run proves by its certificate."""
+    return f"{run}.run.{cluster_id}.{DOMAIN}"
+
+
+def run_uri_of(cluster_id: str, subject: RunSubject) -> str:
+    """The subject as it stands in the certificate."""
+    kind = "control" if subject.is_control else "process"
+    return f"spiffe://{cluster_id}/{kind}/{subject.run}/{quote(subject.name, safe='')}"
+
+
 def uri_of(cluster_id: str, subject: Subject) -> str:
     """The subject as it stands in the certificate."""
     name = quote(subject.name, safe="")
@@ -127,6 +152,19 @@ def read(certificate: bytes) -> Certificate:
         return _read(to_der(certificate))
     except (IndexError, ValueError, KeyError) as error:
         raise InvalidError(f"this certificate cannot be read: {error}") from error
+
+
+def read_of_run(certificate: bytes) -> tuple[str, RunSubject]:
+    """The cluster and the subject of a certificate of a run; raises InvalidError for others."""
+    try:
+        uris, _ = _alternative_names(_fields(to_der(certificate)))
+    except (IndexError, ValueError) as error:
+        raise InvalidError(f"this certificate cannot be read: {error}") from error
+    for uri in uris:
+        parts = [unquote(part) for part in uri.removeprefix("spiffe://").split("/")]
+        if len(parts) == 4 and parts[1] in ("process", "control"):
+            return parts[0], RunSubject(parts[2], parts[3], parts[1] == "control")
+    raise InvalidError("this certificate is not one of a run of an algorithm")
 
 
 def validity_of(certificate: bytes) -> tuple[float, float]:

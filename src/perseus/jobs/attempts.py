@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class Host:
     # Of the node.
     node: str
     base_environment: dict[str, str]
+    # Where the node's daemon answers.
+    socket: str
     output_limit_bytes: int
 
 
@@ -345,6 +348,9 @@ class Attempt:
             PERSEUS_USER=start.user,
             # Left-overs are known by it (runtime.spawner_journal).
             PERSEUS_ATTEMPT_FOLDER=self.folder,
+            # By which a task that is a program of Perseus finds it, and its node's daemon.
+            PERSEUS_PYTHON=sys.executable,
+            PERSEUS_SOCKET=self._host.socket,
         )
         return environment
 

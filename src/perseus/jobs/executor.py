@@ -81,8 +81,11 @@ class Executor:
         disk: Disk,
         settings: Settings,
         post: Post,
+        socket: str = "",
     ) -> None:
-        """``folder`` is the data folder's ``attempts``; ``post`` hands events to the
+        """``socket`` is where the node's daemon answers tasks.
+
+        ``folder`` is the data folder's ``attempts``; ``post`` hands events to the
         session, or drops them when there is none: ``on_welcome`` repeats them."""
         self.cores = cores
         root = os.path.abspath(folder)
@@ -95,6 +98,7 @@ class Executor:
             DiskGuard(root, node, settings.disk_reserve_bytes, disk, clock),
             node,
             base_environment(),
+            socket,
             settings.output_limit_bytes,
         )
         self._post_events = post

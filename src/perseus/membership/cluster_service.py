@@ -20,7 +20,7 @@ from perseus.errors import (
 )
 from perseus.identity import roles
 from perseus.identity.authority import Authority
-from perseus.identity.subject import Subject
+from perseus.identity.subject import NAME_MAXIMUM_BYTES, RunSubject, Subject
 from perseus.identity.token_text import hash_secret, make_token, new_secret
 from perseus.identity.tokens import (
     CreateToken,
@@ -44,6 +44,8 @@ from perseus.settings import Settings
 # A clock that is off by more than this may not join: certificates would not hold.
 CLOCK_SKEW_MAXIMUM_S = 300.0
 ID_LENGTH = 8
+# Of the certificates of processes of a run; they ask for the next one in time.
+PROCESS_CERTIFICATE_S = 3600.0
 FINDINGS_MAXIMUM = 1000
 
 # Fills in what another package knows of the node that the message is of.
@@ -171,6 +173,23 @@ class ClusterService:
         )
         return cluster_pb2.RenewCertificateResponse(
             certificate_pem=certificate_pem.decode(), ca_pem=self._authority.ca_pem.decode()
+        )
+
+    async def certify_process(
+        self, request: cluster_pb2.CertifyProcessRequest, call: Call
+    ) -> cluster_pb2.CertifyProcessResponse:
+        """A short-lived certificate for a process of a run, or for who controls it."""
+        name = request.process or call.caller.name[:NAME_MAXIMUM_BYTES]
+        certificate_pem = self._authority.sign_of_run(
+            request.certificate_request_pem.encode(),
+            RunSubject(request.run, name, is_control=not request.process),
+            PROCESS_CERTIFICATE_S,
+            self._driver.instant().time_s,
+        )
+        return cluster_pb2.CertifyProcessResponse(
+            certificate_pem=certificate_pem.decode(),
+            ca_pem=self._authority.ca_pem.decode(),
+            cluster_id=self._authority.cluster_id,
         )
 
     async def create_token(

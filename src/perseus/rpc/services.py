@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 # Importing them puts them into the pool.
 from perseus.proto.v1 import (
     agent_pb2,
+    algo_pb2,
     chunk_pb2,
     cluster_pb2,
     common_pb2,
@@ -19,7 +20,7 @@ from perseus.proto.v1 import (
 )
 
 PACKAGE = "perseus.v1"
-_FILES = (agent_pb2, chunk_pb2, cluster_pb2, filestore_pb2, jobs_pb2)
+_FILES = (agent_pb2, algo_pb2, chunk_pb2, cluster_pb2, filestore_pb2, jobs_pb2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,26 @@ class RenewCertificateResponse(_message.Message):
     ca_pem: str
     def __init__(self, certificate_pem: _Optional[str] = ..., ca_pem: _Optional[str] = ...) -> None: ...
 
+class CertifyProcessRequest(_message.Message):
+    __slots__ = ("run", "process", "certificate_request_pem")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_PEM_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    process: str
+    certificate_request_pem: str
+    def __init__(self, run: _Optional[str] = ..., process: _Optional[str] = ..., certificate_request_pem: _Optional[str] = ...) -> None: ...
+
+class CertifyProcessResponse(_message.Message):
+    __slots__ = ("certificate_pem", "ca_pem", "cluster_id")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    CA_PEM_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: str
+    ca_pem: str
+    cluster_id: str
+    def __init__(self, certificate_pem: _Optional[str] = ..., ca_pem: _Optional[str] = ..., cluster_id: _Optional[str] = ...) -> None: ...
+
 class CreateTokenRequest(_message.Message):
     __slots__ = ("role", "ttl_s")
     ROLE_FIELD_NUMBER: _ClassVar[int]

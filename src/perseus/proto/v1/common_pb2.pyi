@@ -14,12 +14,14 @@ class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROLE_ADMIN: _ClassVar[Role]
     ROLE_NODE: _ClassVar[Role]
     ROLE_TOKEN: _ClassVar[Role]
+    ROLE_PROCESS: _ClassVar[Role]
 ROLE_UNSPECIFIED: Role
 ROLE_VIEWER: Role
 ROLE_USER: Role
 ROLE_ADMIN: Role
 ROLE_NODE: Role
 ROLE_TOKEN: Role
+ROLE_PROCESS: Role
 REQUIRED_ROLE_FIELD_NUMBER: _ClassVar[int]
 required_role: _descriptor.FieldDescriptor
 NODE_MAY_CALL_FIELD_NUMBER: _ClassVar[int]
