@@ -1,0 +1,179 @@
+"""What survives a crash, on disk: a log of changes, put together now and then.
+
+A folder holds ``log.N``: records, each its length and the CRC32C of what follows, then
+that. The first record is a *whole*, all that was durable when the log was begun; the rest
+are batches of changes. A batch is one write and one fsync, however many steps are in it.
+When a log has grown to more than what its whole took, and the least size, N+1 is begun
+beside it with a new whole, and N goes when N+1 is on disk. A crash leaves at most a torn
+end, which was never acknowledged: it is cut off. What is broken before the end is told.
+"""
+
+import asyncio
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import crc32c
+import msgspec
+
+from perseus.algo.codec import Codec
+from perseus.algo.driver import apply
+from perseus.algo.durability import GONE, Changes, Key
+from perseus.algo.process import Id
+from perseus.errors import CorruptError, FullError
+
+RECORD_MAXIMUM_BYTES = 256 << 20
+# A log is put together when it has grown by this much, or by the size of its whole.
+GROWTH_BYTES = 4 << 20
+_HEAD = struct.Struct(">II")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class DiskJournal:
+    """The durable state of the processes of one node in ``folder``; one program at a time."""
+
+    def __init__(self, folder: Path, codec: Codec, growth_bytes: int = GROWTH_BYTES) -> None:
+        """Reads what is there, and counts this start durably. Raises CorruptError."""
+        self._folder = folder
+        self._codec = codec
+        self._growth_bytes = growth_bytes
+        self._disks: dict[Id, dict[Key, Any]] = {}
+        # How often it was opened before.
+        self.restarts = -1
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._number = self._read()
+        self.restarts += 1
+        self._file: BinaryIO
+        self._begin()
+
+    def load(self, process_id: Id) -> Mapping[Key, Any]:
+        """What was committed."""
+        return self._disks.get(process_id, {})
+
+    async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
+        """One record and one fsync for all of them, in a thread: more steps are taken meanwhile."""
+        content = _encode([self._changes(name, changes) for name, changes in batch])
+        await asyncio.to_thread(self._append, content)
+        for name, changes in batch:
+            apply(self._disks.setdefault(name, {}), changes)
+        if self._size > self._whole_size + max(self._growth_bytes, self._whole_size):
+            await asyncio.to_thread(self._begin)
+
+    def close(self) -> None:
+        """Lets the file go."""
+        self._file.close()
+
+    # Writing.
+
+    def _begin(self) -> None:
+        """The next log, with all that is durable as its first record; then the old ones go."""
+        self._number += 1
+        path = self._path(self._number)
+        disks = [self._changes(name, disk) for name, disk in self._disks.items()]
+        content = _encode([self.restarts, disks])
+        temporary = path.with_suffix(".new")
+        made = open(temporary, "wb", buffering=0)  # noqa: SIM115
+        made.write(_framed(content))
+        os.fsync(made.fileno())
+        os.rename(temporary, path)
+        _sync(self._folder)
+        if hasattr(self, "_file"):
+            self._file.close()
+        self._file = made
+        self._size = self._whole_size = len(content) + _HEAD.size
+        for number in self._numbers():
+            if number < self._number:
+                self._path(number).unlink(missing_ok=True)
+
+    def _append(self, content: bytes) -> None:
+        try:
+            self._file.write(_framed(content))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise FullError(f"{self._folder} cannot be written: {error.strerror}") from None
+        self._size += len(content) + _HEAD.size
+
+    def _changes(self, name: Id, changes: Mapping[Key, Any]) -> list[Any]:
+        kept = [
+            [self._codec.encode(key), self._codec.encode(value)]
+            for key, value in changes.items()
+            if value is not GONE
+        ]
+        gone = [self._codec.encode(key) for key, value in changes.items() if value is GONE]
+        return [name, kept, gone]
+
+    # Reading.
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"log.{number}"
+
+    def _numbers(self) -> list[int]:
+        words = (path.name.partition(".")[2] for path in self._folder.glob("log.*"))
+        return sorted(int(word) for word in words if word.isdigit())
+
+    def _read(self) -> int:
+        """Takes up the newest log; its number, 0 when there is none."""
+        numbers = self._numbers()
+        if not numbers:
+            return 0
+        path = self._path(numbers[-1])
+        whole, *batches = _records(path)
+        self.restarts, disks = _decode(whole)
+        self._take(disks)
+        for batch in batches:
+            self._take(_decode(batch))
+        return numbers[-1]
+
+    def _take(self, batch: Iterable[Any]) -> None:
+        decode = self._codec.decode
+        for name, kept, gone in batch:
+            changes: Changes = {decode(key): decode(value) for key, value in kept}
+            changes |= {decode(key): GONE for key in gone}
+            apply(self._disks.setdefault(name, {}), changes)
+
+
+def _framed(content: bytes) -> bytes:
+    if len(content) > RECORD_MAXIMUM_BYTES:
+        raise FullError(f"a commit of {len(content)} bytes; the most is {RECORD_MAXIMUM_BYTES}")
+    return _HEAD.pack(len(content), crc32c.crc32c(content)) + content
+
+
+def _records(path: Path) -> list[bytes]:
+    """Up to a torn end; raises CorruptError for what is broken before it."""
+    data = path.read_bytes()
+    found: list[bytes] = []
+    at = 0
+    while at + _HEAD.size <= len(data):
+        length, checksum = _HEAD.unpack_from(data, at)
+        end = at + _HEAD.size + length
+        content = data[at + _HEAD.size : end]
+        if len(content) < length:
+            break
+        if crc32c.crc32c(content) != checksum:
+            if end < len(data):
+                raise _rotten(path, at)
+            break
+        found.append(content)
+        at = end
+    if not found:
+        # It was on disk before it had its name.
+        raise _rotten(path, 0)
+    return found
+
+
+def _rotten(path: Path, at: int) -> CorruptError:
+    return CorruptError(
+        f"{path} is broken at byte {at}, before its end: what was durable is lost",
+        hint="perseus algo stop, and run it anew",
+    )
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
