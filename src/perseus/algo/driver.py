@@ -253,11 +253,11 @@ class Driver:
                 self._mark(batch)
                 if self._settled is not None:
                     self._settled(batch)
+                for step in batch:
+                    self._let_out(step)
             except Exception as error:
                 self._end_all(batch[0].process, error)
                 return
-            for step in batch:
-                self._let_out(step)
 
     def _mark(self, batch: Sequence[Step]) -> None:
         for step in batch:

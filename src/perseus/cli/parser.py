@@ -8,7 +8,7 @@ under ``perseus.cli.commands``, loaded when the command runs.
 import argparse
 from typing import Any, NoReturn
 
-from perseus.cli import runspec
+from perseus.cli import parser_algo, runspec
 from perseus.cli.units import UsageError
 
 Subparsers = Any
@@ -77,6 +77,7 @@ def build_parser() -> Parser:
     _add_nodes(commands)
     _add_dev(commands)
     _add_algorithms(commands)
+    parser_algo.add(commands, _command, _group)
     _add_here(commands)
     return parser
 
@@ -527,22 +528,6 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     one.add_argument("--trace", action="store_true", help="print each event")
     one.add_argument("--diagram", action="store_true", help="draw its end in columns of text")
     one.add_argument("--picture", metavar="FILE.svg", help="draw its end as a picture")
-
-    algo = _group(
-        commands,
-        "algo",
-        "run a distributed algorithm for real",
-        "perseus algo maelstrom echo.py:Server",
-    )
-    bridge = _command(
-        algo,
-        "maelstrom",
-        "be one node under Maelstrom, by its protocol on stdin and stdout",
-        "algorithms:maelstrom",
-        "maelstrom test -w echo --bin ./run.sh     where run.sh has\n"
-        "exec perseus algo maelstrom echo.py:Server",
-    )
-    bridge.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS")
 
 
 def _add_here(commands: Subparsers) -> None:

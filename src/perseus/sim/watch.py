@@ -3,17 +3,27 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.algo.properties import Property, View, properties_of
 
-if TYPE_CHECKING:
-    from perseus.sim.world import World
-
 # Errors of handlers kept of one run, each told once with how often it came.
 ERRORS_MAXIMUM = 20
+
+
+class Watchable(Protocol):
+    """A run that is watched: a simulated one, or one that is taken up again from its trace."""
+
+    seed: int
+    steps: int
+    messages: int
+    crashes: int
+    # True time since it began.
+    now: float
+    # How long it goes on after the faults, whatever is awaited; 0: no longer than that takes.
+    settle_s: float
 
 
 class Violation(Exception):
@@ -60,7 +70,7 @@ class _Watched:
 class Watch:
     """The properties of one world."""
 
-    def __init__(self, world: "World", layout: Layout) -> None:
+    def __init__(self, world: Watchable, layout: Layout) -> None:
         self._world = world
         self._kinds: list[type[Process]] = []
         self._watched = [_Watched(each) for each in properties_of(layout)]
@@ -82,6 +92,16 @@ class Watch:
     def settle_s(self) -> float:
         """How long to go on after the faults, for what must hold eventually."""
         return max((w.property.within_s for w in self._awaited), default=0.0)
+
+    @property
+    def awaited(self) -> list[Property]:
+        """What must hold eventually, and has not since the faults ended."""
+        return [watched.property for watched in self._awaited]
+
+    @property
+    def reached(self) -> frozenset[str]:
+        """The "sometimes" that did happen, by name."""
+        return frozenset(self._reached)
 
     def add(self, kind: type[Process]) -> None:
         """Watches the properties of one more class."""
@@ -172,6 +192,10 @@ class Watch:
         """The time is over; raises Violation for what never came."""
         for watched in self._awaited:
             raise self._never(watched.property)
+        self.judge()
+
+    def judge(self) -> None:
+        """Looks at what is to hold of the whole run; raises Violation."""
         for watched in self._watched:
             if watched.property.kind == "at_end":
                 watched.view.now_s = self._world.now
@@ -194,7 +218,7 @@ class Watch:
         return Outcome(
             world.seed,
             violation,
-            frozenset(self._reached),
+            self.reached,
             world.steps,
             world.messages,
             world.crashes,

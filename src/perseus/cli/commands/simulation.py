@@ -28,7 +28,7 @@ REPORT_INTERVAL_S = 0.2
 
 def simulate(invocation: Invocation) -> int:
     """Many seeds, or the one that ``--seed`` names."""
-    _fix_hashes()
+    fix_hashes()
     options = invocation.options
     about = _plan(options)
     layout = load(about.target, about.workload)
@@ -39,7 +39,7 @@ def simulate(invocation: Invocation) -> int:
     return _Series(invocation, about).run()
 
 
-def _fix_hashes() -> None:
+def fix_hashes() -> None:
     """Begins anew with fixed hashes of text: the order of a set must not differ from run to
     run. A daemon-less command, so nothing is lost by it."""
     if not sys.flags.hash_randomization:

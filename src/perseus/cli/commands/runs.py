@@ -1,0 +1,277 @@
+"""``perseus algo run`` and what belongs to it: algorithms on the cluster, for real.
+
+``check`` ends with 0 when nothing speaks against the run, 1 when a property does not hold.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from perseus.algo.process import Id
+from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
+from perseus.cli.main import Invocation
+from perseus.cli.units import UsageError, parse_duration_s
+from perseus.hosting.check import check as check_run
+from perseus.hosting.check import live
+from perseus.hosting.replay import Checked
+from perseus.hosting.run import Run
+from perseus.hosting.runs import Process, Runs
+from perseus.proto.v1 import algo_pb2
+from perseus.sim import diagram, trace
+
+# Between two looks at processes that were killed.
+LOOK_AGAIN_S = 0.1
+RESTART_LIMIT_S = 30.0
+
+
+def run(invocation: Invocation) -> int:
+    """Starts a run; prints its id alone."""
+    options, console = invocation.options, invocation.console
+    if not 1 <= options.nodes <= NODES_MAXIMUM:
+        raise UsageError(f"--nodes {options.nodes} is not possible", hint=f"1 to {NODES_MAXIMUM}")
+    made = Runs(invocation.cluster).start(options.target, options.nodes)
+    if console.as_json:
+        console.json({"run": made.run, "target": made.target, "nodes": made.nodes})
+        return 0
+    console.line(made.run)
+    console.say(f"{len(made.nodes)} processes on {len(set(made.nodes.values()))} nodes")
+    console.say(f"perseus algo watch {made.run}, and perseus algo stop {made.run}")
+    return 0
+
+
+def ps(invocation: Invocation) -> int:
+    """All runs, or the processes of one."""
+    runs, console = Runs(invocation.cluster), invocation.console
+    if invocation.options.run is None:
+        return _list(runs, invocation)
+    found = runs.look(runs.get(invocation.options.run))
+    if console.as_json:
+        console.json([_as_json(each) for each in found])
+        return 0
+    rows = [_row(each) for each in found]
+    console.table(
+        ("PROCESS", "NODE", "STATE", "RESTARTS", "SENT", "HEARD", "DROPPED", "FAULTS"), rows
+    )
+    return 0
+
+
+def _list(runs: Runs, invocation: Invocation) -> int:
+    console = invocation.console
+    found = [(each, "running" if runs.is_active(each) else "stopped") for each in runs.all()]
+    if console.as_json:
+        console.json(
+            [
+                {"run": each.run, "target": each.target, "state": state, "nodes": each.nodes}
+                for each, state in found
+            ]
+        )
+        return 0
+    rows = [(each.run, state, str(len(each.nodes)), each.target) for each, state in found]
+    console.table(("RUN", "STATE", "PROCESSES", "ALGORITHM"), rows)
+    return 0
+
+
+def _row(process: Process) -> tuple[str, ...]:
+    status = process.status
+    if status is None:
+        return (process.id, process.node, process.state, "", "", "", "", process.error)
+    faults = [f"deaf to {','.join(status.deaf_to)}"] if status.deaf_to else []
+    if status.loss or status.delay_s:
+        faults.append(f"loses {status.loss:g}, up to {status.delay_s:g} s late")
+    counts = (status.restarts, status.sent, status.heard, status.dropped)
+    return (process.id, process.node, process.state, *map(str, counts), "; ".join(faults))
+
+
+def _as_json(process: Process) -> dict[str, Any]:
+    status = process.status or algo_pb2.ProcessStatus()
+    return {
+        "process": process.id,
+        "node": process.node,
+        "job_id": process.job_id,
+        "state": process.state,
+        "restarts": status.restarts,
+        "sent": status.sent,
+        "heard": status.heard,
+        "dropped": status.dropped,
+        "deaf_to": list(status.deaf_to),
+        "loss": status.loss,
+        "delay_s": status.delay_s,
+        "ending": status.ending,
+        "error": process.error,
+    }
+
+
+# Faults.
+
+
+def kill(invocation: Invocation) -> int:
+    """SIGKILL; waits until each process has started again."""
+    runs, chosen, found = _chosen(invocation)
+    before = {each.id: each.status.restarts for each in runs.look(found) if each.status}
+    _befall(invocation, algo_pb2.BefallRequest(kind=algo_pb2.FAULT_KILL))
+    deadline_s = time.monotonic() + RESTART_LIMIT_S
+    while time.monotonic() < deadline_s:
+        again = {p.id for p in runs.look(found) if _is_again(p, before)}
+        if again.issuperset(chosen):
+            break
+        time.sleep(LOOK_AGAIN_S)
+    return 0
+
+
+def _is_again(process: Process, before: dict[Id, int]) -> bool:
+    status = process.status
+    return status is not None and status.state == "up" and status.restarts > before[process.id]
+
+
+def pause(invocation: Invocation) -> int:
+    """SIGSTOP."""
+    return _befall(invocation, algo_pb2.BefallRequest(kind=algo_pb2.FAULT_PAUSE))
+
+
+def slow(invocation: Invocation) -> int:
+    """Loss and delay of what is heard."""
+    options = invocation.options
+    if not 0.0 <= options.loss <= 1.0:
+        raise UsageError(f"--loss {options.loss} is no share", hint="0 to 1: --loss 0.2")
+    request = algo_pb2.BefallRequest(
+        kind=algo_pb2.FAULT_SLOW,
+        loss=options.loss,
+        delay_s=parse_duration_s(options.delay, "--delay"),
+    )
+    return _befall(invocation, request)
+
+
+def heal(invocation: Invocation) -> int:
+    """All faults are over."""
+    runs = Runs(invocation.cluster)
+    found = runs.get(invocation.options.run)
+    chosen = runs.chosen(found, invocation.options.process)
+    chosen = chosen or [each for each in found.nodes if each not in found.clients]
+    request = algo_pb2.BefallRequest(kind=algo_pb2.FAULT_HEAL)
+    runs.befall(found, dict.fromkeys(chosen, request))
+    return 0
+
+
+def partition(invocation: Invocation) -> int:
+    """Two sides."""
+    options, runs = invocation.options, Runs(invocation.cluster)
+    found = runs.get(options.run)
+    one = runs.chosen(found, [options.one])
+    if options.other is None:
+        other = [each for each in found.nodes if each not in (*one, *found.clients)]
+    else:
+        other = runs.chosen(found, [options.other])
+    runs.partition(found, one, other, options.one_way)
+    return 0
+
+
+def _chosen(invocation: Invocation) -> tuple[Runs, list[Id], Run]:
+    runs = Runs(invocation.cluster)
+    found = runs.get(invocation.options.run)
+    return runs, runs.chosen(found, invocation.options.process), found
+
+
+def _befall(invocation: Invocation, request: algo_pb2.BefallRequest) -> int:
+    runs, chosen, found = _chosen(invocation)
+    runs.befall(found, dict.fromkeys(chosen, request))
+    return 0
+
+
+# What happened.
+
+
+def watch(invocation: Invocation) -> int:
+    """Events as they come."""
+    options, console, runs = invocation.options, invocation.console, Runs(invocation.cluster)
+    found = runs.get(options.run)
+    wanted = options.process.split(",") if options.process else list(found.nodes)
+    since_s = found.started_at_s if options.all else time.time()
+    for line in live(runs, found, wanted, since_s):
+        if console.as_json:
+            console.json(line)
+            continue
+        for event in _events(line, found.started_at_s):
+            console.line(str(event))
+        sys.stdout.flush()
+    return 0
+
+
+def _events(line: dict[str, Any], started_at_s: float) -> list[trace.Happened]:
+    at_s, who = line["at"] - started_at_s, line["p"]
+    what = str(line.get("what", ""))
+    made = [trace.Happened(at_s, line["k"], who, what, line.get("from", ""))]
+    made += [trace.Happened(at_s, "send", who, s[2], s[0]) for s in line.get("s", ())]
+    return made
+
+
+def check(invocation: Invocation) -> int:
+    """The properties, on the traces."""
+    fix_hashes()
+    options, console, runs = invocation.options, invocation.console, Runs(invocation.cluster)
+    found = runs.get(options.run)
+    with tempfile.TemporaryDirectory(prefix="perseus-") as folder:
+        checked, traces = check_run(runs, found, Path(folder))
+    if console.as_json:
+        console.json(_checked_as_json(found, checked) | {"cut": traces.cut, "torn": traces.torn})
+    else:
+        _tell(invocation, checked)
+        if traces.cut:
+            console.say(f"{traces.cut} events are left out: what they follow from is not there yet")
+        for process in sorted(traces.headless):
+            console.say(f"the beginning of {process}'s trace is gone with an attempt that was lost")
+    if options.picture:
+        title = f"run {found.run}: {checked.violation or 'all properties held'}"
+        Path(options.picture).write_text(diagram.svg(checked.events, title))
+        console.say(f"the picture is in {options.picture}")
+    return 0 if checked.violation is None else 1
+
+
+def _tell(invocation: Invocation, checked: Checked) -> None:
+    console, options = invocation.console, invocation.options
+    if options.trace:
+        console.line(trace.text(checked.events))
+    if options.diagram:
+        console.line(diagram.text(checked.events))
+    if checked.violation is not None:
+        words = console.colour("broken", "red")
+        console.line(f"{words} after {checked.violation.at_s:.3f} s: {checked.violation}")
+    else:
+        for (kind, name), said in checked.properties.items():
+            console.line(f"{kind:10}  {name}: {said}")
+    console.say(
+        f"{checked.steps} steps, {checked.messages} messages, {checked.crashes} crashes"
+        f" in {checked.lasted_s:.1f} s"
+    )
+
+
+def _checked_as_json(found: Run, checked: Checked) -> dict[str, Any]:
+    violation = checked.violation
+    return {
+        "run": found.run,
+        "violation": None
+        if violation is None
+        else {"property": violation.name, "said": violation.said, "at_s": violation.at_s},
+        "properties": [
+            {"kind": kind, "name": name, "said": said}
+            for (kind, name), said in checked.properties.items()
+        ],
+        "steps": checked.steps,
+        "messages": checked.messages,
+        "crashes": checked.crashes,
+        "seconds": checked.lasted_s,
+    }
+
+
+def stop(invocation: Invocation) -> int:
+    """Ends a run."""
+    options, console, runs = invocation.options, invocation.console, Runs(invocation.cluster)
+    found = runs.get(options.run)
+    away = runs.stop(found, keep=options.keep)
+    if console.as_json:
+        console.json({"run": found.run, "away": away})
+    for node in away:
+        console.say(f"{node} is away; what was durable there goes when it comes back")
+    console.say(f"its record and traces are kept; perseus fs rm -r {found.folder}")
+    return 0

@@ -1,0 +1,93 @@
+"""Traces of several processes as one, in an order that could have been.
+
+An order is true to causality when each process's steps keep theirs, and nothing is received
+before it was sent (Lamport 1978). Of those that are, the one by the machines' clocks is
+taken: it is what happened, as far as clocks can tell. What was received from a sender whose
+trace does not go so far (it was read earlier, or is full) is left out with all that follows
+from it, so that what is left is a consistent cut (Chandy and Lamport 1985).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from perseus.algo.process import Id
+from perseus.hosting import trace
+from perseus.hosting.run import root
+
+Line = dict[str, Any]
+# Of a message: the process whose task sent it, its life, and the mark.
+Mark = tuple[Id, int, int]
+STEPS = ("start", "receive", "timer")
+
+
+@dataclass(slots=True)
+class Traces:
+    """The traces of a run."""
+
+    lines: dict[Id, list[Line]] = field(default_factory=dict)
+    # Lines that were torn when a process was killed.
+    torn: int = 0
+    # Events that were left out, for what they follow from is in no trace.
+    cut: int = 0
+    # Processes whose first lives are in no trace: an attempt's output is lost with its node.
+    headless: set[Id] = field(default_factory=set)
+
+    def add(self, process: Id, content: bytes) -> None:
+        """What the task of a process wrote to stdout."""
+        lines = self.lines.setdefault(process, [])
+        for text in content.split(b"\n"):
+            if text:
+                try:
+                    lines.append(trace.decode(text))
+                except msgspec.DecodeError:
+                    self.torn += 1
+        if self._first_life(process) > 0:
+            self.headless.add(process)
+
+    def merged(self) -> Iterator[Line]:
+        """All events in one order; ``cut`` is known at its end."""
+        begins = {process: self._first_life(process) for process in self.lines}
+        places = dict.fromkeys(self.lines, 0)
+        sent: set[Mark] = set()
+        while True:
+            ready = [
+                (line["at"], process)
+                for process, place in places.items()
+                if place < len(self.lines[process])
+                and _may_be(line := self.lines[process][place], sent, begins)
+            ]
+            if not ready:
+                break
+            _, process = min(ready)
+            line = self.lines[process][places[process]]
+            places[process] += 1
+            for _, mark, *_ in line.get("s", ()):
+                sent.add((process, line["l"], mark))
+            yield line
+        self.cut = sum(len(self.lines[process]) - place for process, place in places.items())
+
+    def _first_life(self, process: Id) -> int:
+        return next((line["l"] for line in self.lines[process] if line["k"] in STEPS), 0)
+
+
+def mark_of(line: Line) -> Mark:
+    """Which message was received."""
+    life, mark = line["m"]
+    return root(line["from"]), life, mark
+
+
+def _may_be(line: Line, sent: set[Mark], begins: Mapping[Id, int]) -> bool:
+    if line["k"] != "receive" or (mark := mark_of(line)) in sent:
+        return True
+    # From before the trace begins: nothing is known of it.
+    return mark[1] < begins.get(mark[0], 0)
+
+
+def last_fault(events: Sequence[Line]) -> int:
+    """The place of the last event that is a fault or the end of one; -1 when there is none."""
+    faults = ("fault", "heal", "crash", "raised")
+    places = [place for place, line in enumerate(events) if line["k"] in faults]
+    return places[-1] if places else -1

@@ -1,0 +1,310 @@
+"""Runs as their user has them: begun, looked at, made to suffer, and ended."""
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perseus.algo.layout import Layout
+from perseus.algo.process import Id
+from perseus.client.cluster import Cluster
+from perseus.client.jobs import Job
+from perseus.client.messages import FileInfo
+from perseus.errors import (
+    DeadlineError,
+    InvalidError,
+    NotFoundError,
+    PerseusError,
+    UnavailableError,
+)
+from perseus.hosting.certificate import RunCertificate
+from perseus.hosting.run import FOLDER, JOBS, PROGRAM, RECORD, Run
+from perseus.ids import ALPHABET
+from perseus.proto.v1 import algo_pb2
+from perseus.rpc import services
+from perseus.rpc.stubs import from_grpc
+from perseus.sim.load import load
+
+RUN_ID_LENGTH = 6
+# What a process of an algorithm takes of a core: most of the time it waits.
+CPU = 0.05
+# As often as the protocol allows: a service is a task without an end.
+RETRIES = 1000
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 5.0
+ASK_AGAIN_S = 0.1
+# By the interpreter of the node's own installation, which its daemon knows.
+_ARGV = ("sh", "-c", 'exec "$PERSEUS_PYTHON" -m perseus.hosting "$@"', "perseus-algo")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process as it was when asked."""
+
+    id: Id
+    node: str
+    job_id: str
+    # Of its task; None when its task could not be asked.
+    status: algo_pb2.ProcessStatus | None = None
+    # Why it could not be.
+    error: str = ""
+
+    @property
+    def state(self) -> str:
+        """up, paused, down, or unreachable."""
+        return self.status.state if self.status is not None else "unreachable"
+
+
+class Runs:
+    """The runs of a cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._certificates: dict[str, RunCertificate] = {}
+
+    # Beginning.
+
+    def start(self, target: str, nodes: int) -> Run:
+        """Begins a run of ``target`` with as many processes as ``nodes`` says where the layout
+        does not; returns when each has begun."""
+        layout = load(target)
+        run = self._planned(target, layout, nodes)
+        files = self.cluster.fs
+        files.mkdir(f"{run.folder}/at", parents=True)
+        placed = {RECORD: f"{run.folder}/{RECORD}"}
+        files.write_bytes(placed[RECORD], run.encode())
+        if _is_file(target):
+            placed[PROGRAM] = f"{run.folder}/{PROGRAM}"
+            files.write_bytes(placed[PROGRAM], Path(target.rpartition(":")[0]).read_bytes())
+        jobs: dict[Id, str] = {}
+        try:
+            for process, node in run.nodes.items():
+                jobs[process] = self._submit(run, process, node, placed)
+            self._await(run, jobs)
+        except BaseException:
+            self._end(jobs.values())
+            self.clean(run)
+            files.rm(run.folder, recursive=True)
+            raise
+        return run
+
+    def _submit(self, run: Run, process: Id, node: str, placed: Mapping[str, str]) -> str:
+        job = self.cluster.submit(
+            [*_ARGV, process],
+            node=node,
+            files=dict(placed),
+            cpu=CPU,
+            retries=RETRIES,
+            failure_retries=RETRIES,
+            grace_s=1.0,
+            name=f"algo {run.run} {process}",
+        )
+        return job.job_id
+
+    def _planned(self, target: str, layout: Layout, nodes: int) -> Run:
+        groups = layout.members(nodes)
+        clients = [i for name, ids in groups.items() if layout.groups[name].is_client for i in ids]
+        others = [i for ids in groups.values() for i in ids if i not in clients]
+        name = target.rpartition(":")[2]
+        return Run(
+            "".join(random.SystemRandom().choice(ALPHABET) for _ in range(RUN_ID_LENGTH)),
+            target,
+            f"{PROGRAM}:{name}" if _is_file(target) else target,
+            groups,
+            self._spread(others, clients),
+            tuple(clients),
+            time.time(),
+        )
+
+    def _spread(self, others: Sequence[Id], clients: Sequence[Id]) -> dict[Id, str]:
+        """Round robin. All clients go to one node: their histories are one, by one clock."""
+        alive = sorted(node.name for node in self.cluster.nodes() if node.state == "alive")
+        if not alive:
+            raise UnavailableError("no node is alive", hint="perseus nodes")
+        placed = {process: alive[n % len(alive)] for n, process in enumerate(others)}
+        last = alive[len(others) % len(alive)]
+        return placed | dict.fromkeys(clients, last)
+
+    def _await(self, run: Run, jobs: Mapping[Id, str]) -> None:
+        files = self.cluster.fs
+        files.write_bytes(f"{run.folder}/{JOBS}", json.dumps(jobs).encode())
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            here = {Path(entry.path).name for entry in files.ls(f"{run.folder}/at")}
+            missing = sorted(set(jobs) - here)
+            if not missing:
+                return
+            if time.monotonic() > deadline_s:
+                raise DeadlineError(
+                    f"{', '.join(missing)} did not begin within {START_TIMEOUT_S:.0f} s",
+                    hint=f"perseus logs --stderr {jobs[missing[0]]}",
+                )
+            time.sleep(ASK_AGAIN_S)
+
+    # Looking.
+
+    def all(self) -> list[Run]:
+        """All whose record is in the filestore, the latest first."""
+        try:
+            folders: list[FileInfo] = self.cluster.fs.ls(FOLDER)
+        except NotFoundError:
+            return []
+        found = [self.get(Path(entry.path).name) for entry in folders]
+        return sorted(found, key=lambda run: -run.started_at_s)
+
+    def get(self, run_id: str) -> Run:
+        """A run by its id, or "@last"; raises NotFoundError."""
+        if run_id == "@last":
+            every = self.all()
+            if not every:
+                raise NotFoundError("there is no run", hint="perseus algo run FILE:CLASS")
+            return every[0]
+        try:
+            return Run.decode(self.cluster.fs.read_bytes(f"{FOLDER}/{run_id}/{RECORD}"))
+        except NotFoundError:
+            raise NotFoundError(f"there is no run {run_id}", hint="perseus algo ps") from None
+
+    def jobs(self, run: Run) -> dict[Id, str]:
+        """The job of each process."""
+        try:
+            found: dict[Id, str] = json.loads(self.cluster.fs.read_bytes(f"{run.folder}/{JOBS}"))
+        except NotFoundError:
+            return {}
+        return found
+
+    def is_active(self, run: Run) -> bool:
+        """Whether any of its processes is meant to run."""
+        jobs = self.jobs(run).values()
+        return any(not self.cluster.job(job_id).info().has_ended for job_id in jobs)
+
+    def look(self, run: Run) -> list[Process]:
+        """All its processes."""
+        answers = self._ask(run, dict.fromkeys(run.nodes, algo_pb2.LookRequest()), "Look")
+        jobs = self.jobs(run)
+        found = []
+        for process, node in run.nodes.items():
+            answer, job_id = answers[process], jobs.get(process, "")
+            if isinstance(answer, PerseusError):
+                found.append(Process(process, node, job_id, None, answer.message))
+            else:
+                found.append(Process(process, node, job_id, answer))
+        return found
+
+    # Faults.
+
+    def befall(self, run: Run, requests: Mapping[Id, algo_pb2.BefallRequest]) -> None:
+        """Lets faults befall processes, all at once; raises when one could not be told."""
+        for answer in self._ask(run, requests, "Befall").values():
+            if isinstance(answer, PerseusError):
+                raise answer
+
+    def partition(self, run: Run, one: Sequence[Id], other: Sequence[Id], one_way: bool) -> None:
+        """``other`` hears nothing of ``one`` any more; nor the other way, unless ``one_way``."""
+        requests = dict.fromkeys(other, _deaf(one))
+        if not one_way:
+            requests |= dict.fromkeys(one, _deaf(other))
+        self.befall(run, requests)
+
+    def chosen(self, run: Run, words: Iterable[str]) -> list[Id]:
+        """Processes by ids, with commas or apart; raises NotFoundError, and InvalidError for
+        clients, which faults spare: what they saw is what the run is judged by."""
+        ids = [each for word in words for each in word.split(",") if each]
+        for process in ids:
+            if process not in run.nodes:
+                names = ", ".join(run.nodes)
+                raise NotFoundError(f"run {run.run} has no process {process}", hint=names)
+            if process in run.clients:
+                raise InvalidError(
+                    f"{process} is a client; faults spare it, for by its history the run is judged",
+                    hint=", ".join(p for p in run.nodes if p not in run.clients),
+                )
+        return ids
+
+    def _ask(self, run: Run, requests: Mapping[Id, Any], method: str) -> dict[Id, Any]:
+        if run.run not in self._certificates:
+            self._certificates[run.run] = RunCertificate.ask(self.cluster, run.run)
+        certificate = self._certificates[run.run]
+        addresses = {process: self._address(run, process) for process in requests}
+
+        async def ask_all() -> list[Any]:
+            asked = (_call(certificate, addresses[p], method, r) for p, r in requests.items())
+            return list(await asyncio.gather(*asked))
+
+        return dict(zip(requests, asyncio.run(ask_all()), strict=True))
+
+    def _address(self, run: Run, process: Id) -> str:
+        try:
+            return self.cluster.fs.read_bytes(run.address_path(process)).decode()
+        except NotFoundError:
+            return ""
+
+    # Ending.
+
+    def stop(self, run: Run, keep: bool = False) -> list[str]:
+        """Ends all processes; what was durable to them goes, unless ``keep``. Gives the nodes
+        that are away: theirs goes when they come back."""
+        self._end(self.jobs(run).values())
+        with contextlib.suppress(NotFoundError):
+            self.cluster.fs.rm(f"{run.folder}/at", recursive=True)
+        return [] if keep else self.clean(run)
+
+    def _end(self, job_ids: Iterable[str]) -> None:
+        jobs = [self.cluster.job(job_id) for job_id in job_ids]
+        for job in jobs:
+            if not job.info().has_ended:
+                job.kill()
+        for job in jobs:
+            # Of a node that is away: its lease ends, and its attempts with it.
+            with contextlib.suppress(DeadlineError):
+                job.wait(STOP_TIMEOUT_S)
+
+    def clean(self, run: Run) -> list[str]:
+        """Removes from the nodes what was durable to a run's processes: by a task on each,
+        which waits for a node that is away."""
+        jobs: dict[str, Job] = {}
+        for node in sorted(set(run.nodes.values())):
+            argv = [*_ARGV, "--clean", run.run]
+            name = f"algo {run.run} clean"
+            jobs[node] = self.cluster.submit(argv, node=node, cpu=CPU, retries=RETRIES, name=name)
+        away = []
+        for node, job in jobs.items():
+            try:
+                job.wait(STOP_TIMEOUT_S)
+            except DeadlineError:
+                away.append(node)
+        return away
+
+
+def _is_file(target: str) -> bool:
+    place = target.rpartition(":")[0]
+    return place.endswith(".py") or "/" in place
+
+
+def _deaf(to: Sequence[Id]) -> algo_pb2.BefallRequest:
+    return algo_pb2.BefallRequest(kind=algo_pb2.FAULT_DEAF, deaf_to=to)
+
+
+async def _call(certificate: RunCertificate, address: str, method: str, request: Any) -> Any:
+    """The answer, or the PerseusError that came instead."""
+    import grpc
+
+    if not address:
+        return UnavailableError("it has no address: its task does not run")
+    kind = services.methods_of("Processes")[method]
+    channel = certificate.channel(address)
+    try:
+        return await channel.unary_unary(
+            kind.path,
+            request_serializer=kind.request_class.SerializeToString,
+            response_deserializer=kind.response_class.FromString,
+        )(request, timeout=CALL_TIMEOUT_S)
+    except grpc.RpcError as error:
+        return from_grpc(error, kind.path, address)
+    finally:
+        await channel.close()

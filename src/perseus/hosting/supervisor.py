@@ -1,0 +1,215 @@
+"""The task of one process: starts it, starts it again when it died, and is its network.
+
+A service is a task without an end. What the simulator does to a node is done here for real:
+SIGKILL and a new start with what was durable, SIGSTOP, letters that are dropped or late.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from perseus.algo.process import Id
+from perseus.client.cluster import Cluster
+from perseus.errors import NotFoundError, PerseusError
+from perseus.hosting import frames
+from perseus.hosting.certificate import RunCertificate
+from perseus.hosting.network import Network, Server
+from perseus.hosting.run import Run, root
+from perseus.hosting.trace import tell
+from perseus.proto.v1 import algo_pb2
+
+# The pause before a process that died is started again doubles from the first to the last;
+# one that lived so long begins with the first again.
+RESTART_FIRST_S = 0.2
+RESTART_MAXIMUM_S = 5.0
+RESTART_FORGIVEN_S = 5.0
+# Between two tries to have the certificate renewed.
+RENEWAL_RETRY_S = 60.0
+
+
+class Supervisor:
+    """One process's task."""
+
+    def __init__(self, run: Run, process: Id, folder: Path, cluster: Cluster) -> None:
+        self._run = run
+        self._process = process
+        self._folder = folder
+        self._cluster = cluster
+        self._certificate = RunCertificate.ask(cluster, run.run, process)
+        self._server = Server(self, self._certificate)
+        self._network: Network
+        self._child: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._is_paused = False
+        self._deaf_to: set[Id] = set()
+        self._loss = self._delay_s = 0.0
+        self._restarts = -1
+        self._sent = self._heard = self._dropped = 0
+        self._ending = ""
+
+    async def serve(self, host: str) -> None:
+        """Until it is cancelled."""
+        self._network = Network(self._find, self._certificate, self._drop)
+        address = await self._server.start(host)
+        path = self._run.address_path(self._process)
+        await asyncio.to_thread(self._cluster.fs.write_bytes, path, address.encode(), parents=True)
+        renewal = asyncio.create_task(self._renew())
+        try:
+            await self._keep()
+        finally:
+            renewal.cancel()
+            await self._network.close()
+
+    async def _find(self, process: Id) -> str:
+        path = self._run.address_path(process)
+        try:
+            return (await asyncio.to_thread(self._cluster.fs.read_bytes, path)).decode()
+        except PerseusError:
+            # Not there yet, or the node's daemon is away: it is asked again.
+            return ""
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._certificate.renewal_in_s())
+            try:
+                following = await asyncio.to_thread(
+                    RunCertificate.ask, self._cluster, self._run.run, self._process
+                )
+            except PerseusError as error:
+                sys.stderr.write(f"the certificate is not renewed yet: {error}\n")
+                await asyncio.sleep(RENEWAL_RETRY_S)
+                continue
+            self._certificate = following
+            self._server.use(following)
+            self._network.use(following)
+
+    # The child.
+
+    async def _keep(self) -> None:
+        pause_s = RESTART_FIRST_S
+        while True:
+            born_s = time.monotonic()
+            await self._live()
+            if time.monotonic() - born_s > RESTART_FORGIVEN_S:
+                pause_s = RESTART_FIRST_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(RESTART_MAXIMUM_S, pause_s * 2)
+
+    async def _live(self) -> None:
+        """One life of the process."""
+        ours, theirs = socket.socketpair()
+        arguments = [self._process, str(self._folder), str(theirs.fileno())]
+        with theirs:
+            self._child = child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "perseus.hosting.process", *arguments),
+                pass_fds=(theirs.fileno(),),
+                # The order of a set must be the same when its steps are taken again.
+                env={**os.environ, "PYTHONHASHSEED": "0"},
+            )
+        self._restarts += 1
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._writer = writer
+        try:
+            while letters := await frames.read(reader):
+                for letter in letters:
+                    self._sent += 1
+                    self._network.send(letter)
+        finally:
+            self._writer = None
+            writer.close()
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+        code = await child.wait()
+        self._is_paused = False
+        self._ending = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        tell("crash", self._process, self._ending)
+
+    # What the network hands on.
+
+    def arrive(self, letters: Iterable[algo_pb2.Letter], sender: Id) -> None:
+        """Letters for the process, less what faults take away."""
+        for letter in letters:
+            is_true = root(letter.sender) == sender and root(letter.to) == self._process
+            if not is_true or sender in self._deaf_to or random.random() < self._loss:
+                self._dropped += 1
+            elif self._delay_s:
+                delay_s = random.uniform(0.0, self._delay_s)
+                asyncio.get_running_loop().call_later(delay_s, self._hand_over, letter)
+            else:
+                self._hand_over(letter)
+
+    def _hand_over(self, letter: algo_pb2.Letter) -> None:
+        if self._writer is not None and frames.write(self._writer, [letter]):
+            self._heard += 1
+        else:
+            self._dropped += 1
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+
+    # Faults.
+
+    async def befall(self, request: algo_pb2.BefallRequest) -> algo_pb2.ProcessStatus:
+        """Lets a fault befall the process, or takes all away."""
+        kind = request.kind
+        if kind == algo_pb2.FAULT_KILL:
+            tell("fault", self._process, "kill")
+            self._signal(signal.SIGKILL)
+        elif kind == algo_pb2.FAULT_PAUSE:
+            tell("fault", self._process, "pause")
+            self._signal(signal.SIGSTOP)
+            self._is_paused = True
+        elif kind == algo_pb2.FAULT_DEAF:
+            self._deaf_to |= set(request.deaf_to)
+            tell("fault", self._process, f"deaf to {', '.join(sorted(self._deaf_to))}")
+        elif kind == algo_pb2.FAULT_SLOW:
+            self._loss, self._delay_s = request.loss, request.delay_s
+            tell("fault", self._process, f"loses {self._loss:g}, up to {self._delay_s:g} s late")
+        elif kind == algo_pb2.FAULT_HEAL:
+            self._heal()
+        return self.status()
+
+    def _heal(self) -> None:
+        if self._is_paused or self._deaf_to or self._loss or self._delay_s:
+            tell("heal", self._process, "")
+        self._deaf_to.clear()
+        self._loss = self._delay_s = 0.0
+        if self._is_paused:
+            self._is_paused = False
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None and self._child.returncode is None:
+            self._child.send_signal(number)
+
+    def status(self) -> algo_pb2.ProcessStatus:
+        """How the process is."""
+        state = "down" if self._writer is None else "paused" if self._is_paused else "up"
+        return algo_pb2.ProcessStatus(
+            process=self._process,
+            state=state,
+            restarts=max(0, self._restarts),
+            deaf_to=sorted(self._deaf_to),
+            loss=self._loss,
+            delay_s=self._delay_s,
+            sent=self._sent,
+            heard=self._heard,
+            dropped=self._dropped,
+            ending=self._ending,
+        )
+
+
+def host_of(cluster: Cluster, node: str) -> str:
+    """The host by which others reach this node."""
+    for each in cluster.nodes():
+        if each.name == node:
+            return each.address.rpartition(":")[0]
+    raise NotFoundError(f"the cluster knows no node {node}")

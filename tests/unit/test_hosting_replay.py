@@ -1,0 +1,301 @@
+"""Traces of real steps are taken again: true ones hold, and what was changed is found."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from perseus.algo import Layout, Process, always, on
+from perseus.algo.codec import Codec
+from perseus.algo.driver import Driver, MemoryJournal, Step
+from perseus.algo.library import kv
+from perseus.algo.library.raft.messages import Done, Read
+from perseus.algo.process import Envelope, Id
+from perseus.hosting import trace
+from perseus.hosting.merge import Line, Traces
+from perseus.hosting.replay import Checked, Replay
+from perseus.hosting.run import Run
+
+LIMIT_S = 60.0
+
+
+class Fast(kv.KvClient):
+    """Asks without a rest."""
+
+    pause_s = (0.0, 0.002)
+
+
+class Quick(kv.Kv):
+    """Elects in no time."""
+
+    heartbeat_s = 0.02
+    election_s = (0.06, 0.12)
+    client = Fast
+    clients = 2
+
+
+class Stale(Quick):
+    """Answers from its own copy, whoever leads."""
+
+    @on(Read)
+    def read(self, sender: Id, message: Read) -> None:
+        self.send(sender, Done(message.sequence, self.answer(message.query)))
+
+
+class Wanderer(Fast):
+    """Asks whom it meets."""
+
+    def _invoke(self) -> None:
+        self.target = self.group("n")[self.random.below(3)]
+        super()._invoke()
+
+
+class Wandering(Stale):
+    client = Wanderer
+
+
+class Lab:
+    """All processes of a run in this program, one driver each, and no network."""
+
+    def __init__(self, subject: type[Process], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.layout = Layout.of(subject)
+        groups = self.layout.members(3)
+        ids = [i for each in groups.values() for i in each]
+        clients = groups.get("client", ())
+        self.run = Run("r", "", "", groups, dict.fromkeys(ids, "node-1"), clients, 0.0)
+        self.codec = Codec.of(self.layout)
+        self.written: dict[Id, list[bytes]] = {each: [] for each in ids}
+        self.drivers: dict[Id, Driver] = {}
+        self.journals = {each: MemoryJournal() for each in ids}
+        self.lives = dict.fromkeys(ids, -1)
+        self._putting: list[bytes] = []
+        monkeypatch.setattr(trace, "put_down", self._put)
+
+    def _put(self, lines: Sequence[bytes]) -> bool:
+        self._putting = [*lines]
+        return False
+
+    def start(self, process: Id) -> None:
+        """A new life."""
+        self.lives[process] += 1
+        tracer = trace.Tracer(self.codec)
+
+        def settled(steps: Sequence[Step]) -> None:
+            tracer.write(steps)
+            self.written[process] += self._putting
+
+        def transmit(sender: Id, envelope: Envelope, mark: int) -> None:
+            life, content = self.lives[process], tracer.contents[mark]
+            later = asyncio.get_running_loop().call_soon
+            later(self._arrive, sender, envelope, (life, mark), content)
+
+        def failed(failing: Process, error: BaseException) -> None:
+            raise error
+
+        driver = Driver(self.journals[process], transmit, failed, settled)
+        self.drivers[process] = driver
+        place = self.run.place(process, self.lives[process])
+        driver.start(self.layout.groups[place.group].kind, place)
+
+    def _arrive(
+        self, sender: Id, envelope: Envelope, mark: tuple[int, int], content: bytes
+    ) -> None:
+        driver = self.drivers[envelope.to]
+        if not driver.is_over:
+            message = self.codec.decode(content)
+            number, answers = envelope.number, envelope.answers
+            driver.deliver(envelope.to, sender, message, number, answers, mark)
+
+    async def crash(self, process: Id) -> None:
+        """Ends a life, and begins the next."""
+        await self.drivers[process].close()
+        line = {"k": "crash", "p": process, "at": self.at(), "what": "killed"}
+        self.written[process].append(trace.encode(line))
+        self.start(process)
+
+    def at(self) -> float:
+        """When the last step was."""
+        times = [trace.decode(lines[-1])["at"] for lines in self.written.values() if lines]
+        return float(max(times, default=0.0))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+    def answers(self) -> int:
+        """How many operations have returned."""
+        return sum(
+            operation.is_over
+            for driver in self.drivers.values()
+            for process in driver.processes
+            for operation in getattr(process, "history", ())
+        )
+
+    def live(self, answers: int, crashing: bool = False) -> None:
+        """Runs until so many operations have returned."""
+
+        async def main() -> None:
+            for process in self.written:
+                self.start(process)
+            await self.until(lambda: self.answers() >= answers // 2)
+            if crashing:
+                for process in self.run.groups["n"]:
+                    await self.crash(process)
+            await self.until(lambda: self.answers() >= answers)
+            for driver in self.drivers.values():
+                await driver.close()
+
+        asyncio.run(main())
+
+    def traces(self, change: Callable[[Line], Line] = lambda line: line) -> Traces:
+        """What was written, each line as ``change`` gives it."""
+        made = Traces()
+        for process, lines in self.written.items():
+            changed = [trace.encode(change(trace.decode(text))) for text in lines]
+            made.add(process, b"\n".join(changed))
+        return made
+
+    def check(self, traces: Traces | None = None) -> Checked:
+        return Replay(self.run, self.layout, traces or self.traces()).run()
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Lab:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made = Lab(Quick, monkeypatch)
+        made.live(60, crashing=True)
+    return made
+
+
+@pytest.fixture
+def lab(recorded: Lab) -> Iterator[Lab]:
+    """The same run for each test, which may change what was written."""
+    before = {process: [*lines] for process, lines in recorded.written.items()}
+    yield recorded
+    recorded.written = before
+
+
+def test_a_run_with_crashes_holds(lab: Lab) -> None:
+    checked = lab.check()
+    assert checked.violation is None, str(checked.violation)
+    assert checked.crashes == 3
+    assert checked.properties["at_end", "history is linearizable"] == "held"
+    assert checked.properties["eventually", "one leads and all follow"] == "held"
+    assert checked.properties["sometimes", "a second leader is elected"] == "reached"
+    assert checked.steps > 300
+
+
+def test_an_answer_that_was_changed_is_found(lab: Lab) -> None:
+    """A client is told something else than the leader said."""
+
+    def change(line: Line) -> Line:
+        if line["k"] == "receive" and str(line["what"]).startswith("Done("):
+            message = lab.codec.decode(base64.b64decode(line["b"]))
+            content = lab.codec.encode(Done(message.sequence, 99))
+            return line | {"b": base64.b64encode(content).decode()}
+        return line
+
+    violation = lab.check(lab.traces(change)).violation
+    assert violation is not None and "which is not what" in violation.said
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("timer", {"r": []}),
+        ("timer", {"s": []}),
+        ("receive", {"w": 5}),
+        ("start", {"d": []}),
+    ],
+)
+def test_a_step_that_was_not_so_is_found(lab: Lab, kind: str, change: dict[str, Any]) -> None:
+    (key,) = change
+
+    def changed(line: Line) -> Line:
+        return line | change if line["k"] == kind and line.get(key) else line
+
+    violation = lab.check(lab.traces(changed)).violation
+    assert violation is not None and violation.name == "trace", str(violation)
+
+
+def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads from any copy are not linearizable, and no step is untrue."""
+    lab = Lab(Wandering, monkeypatch)
+    lab.live(200)
+    violation = lab.check().violation
+    assert violation is not None
+    assert violation.name == "at_end history is linearizable", str(violation)
+
+
+def test_what_was_cut_off_is_left_out_with_what_follows(lab: Lab) -> None:
+    """One trace was read earlier than the others."""
+    earlier = max(lab.written, key=lambda process: len(lab.written[process]))
+    lab.written[earlier] = lab.written[earlier][: len(lab.written[earlier]) // 2]
+    traces = lab.traces()
+    assert lab.check(traces).violation is None
+    assert traces.cut > 0
+
+
+def test_a_torn_line_is_passed_over(lab: Lab) -> None:
+    traces = lab.traces()
+    before = sum(map(len, traces.lines.values()))
+    lab.written["n1"].append(b'{"k":"rec')
+    again = Traces()
+    for process, lines in lab.written.items():
+        again.add(process, b"\n".join(lines))
+    assert (again.torn, sum(map(len, again.lines.values()))) == (1, before)
+
+
+def test_the_first_life_may_be_missing(lab: Lab) -> None:
+    """Its attempt was lost, and its output with it; what others heard of it is believed."""
+    lines = [trace.decode(text) for text in lab.written["n1"]]
+    place = next(n for n, line in enumerate(lines) if line.get("l") == 1)
+    lab.written["n1"] = lab.written["n1"][place:]
+    traces = lab.traces()
+    checked = lab.check(traces)
+    assert checked.violation is None, str(checked.violation)
+    assert (traces.headless, traces.cut) == ({"n1"}, 0)
+
+
+class Counter(Process):
+    """Counts, and has a process beside it."""
+
+    def start(self) -> None:
+        self.count = 0
+        self.spawn(Beside, "beside")
+        self.after(0.001, self.more)
+
+    def more(self) -> None:
+        self.count += 1
+        if self.count < 5:
+            self.after(0.001, self.more)
+
+
+class Beside(Process):
+    """Says that it is there."""
+
+    def start(self) -> None:
+        self.is_there = True
+
+
+@always(Counter)
+def never_three(view: Any) -> bool:
+    return bool(view.changed.count != 3)
+
+
+def test_it_stops_at_the_first_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(Counter, monkeypatch)
+
+    async def main() -> None:
+        for process in lab.written:
+            lab.start(process)
+        await lab.until(lambda: all(len(lines) >= 7 for lines in lab.written.values()))
+        for driver in lab.drivers.values():
+            await driver.close()
+
+    asyncio.run(main())
+    violation = lab.check().violation
+    assert violation is not None and violation.name == "always never three"
