@@ -1,0 +1,179 @@
+"""``perseus algo run`` on a real cluster: kill -9 of leaders, partitions, lost nodes, and the
+same properties on what was written down."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from harness import Cluster, until
+
+from perseus.algo.process import Id
+from perseus.cli import devcluster
+from perseus.client import cluster as clients
+from perseus.client import context as contexts
+from perseus.hosting.check import fetch
+from perseus.hosting.run import Run
+from perseus.hosting.runs import Runs
+
+KV = "perseus.algo.library.kv:Kv"
+# Answers from the copy that is asked, whoever leads; and asks whom it meets.
+STALE = """
+from perseus.algo import on
+from perseus.algo.library import kv
+from perseus.algo.library.raft import Done, Read
+
+
+class Wanderer(kv.KvClient):
+    pause_s = (0.0, 0.01)
+
+    def _invoke(self):
+        self.target = self.group("n")[self.random.below(3)]
+        super()._invoke()
+
+
+class Stale(kv.Kv):
+    client = Wanderer
+
+    @on(Read)
+    def read(self, sender, message):
+        self.send(sender, Done(message.sequence, self.answer(message.query)))
+"""
+
+
+class Lab:
+    """A cluster, and what tests ask of its runs."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.client = clients.Cluster(contexts.load(str(cluster.context)))
+        self.runs = Runs(self.client)
+
+    def start(self, target: str, nodes: int) -> Run:
+        """By the command line."""
+        made = self.cluster.perseus("--json", "algo", "run", target, "--nodes", str(nodes))
+        return self.runs.get(made.ok().json()["run"])
+
+    def algo(self, *arguments: str) -> harness.Result:
+        return self.cluster.perseus("algo", *arguments)
+
+    def check(self, run: Run) -> tuple[int, Any]:
+        """The exit code and what it says."""
+        found = self.cluster.perseus("--json", "algo", "check", run.run)
+        return found.code, found.json()
+
+    def answers(self, run: Run) -> int:
+        """How much clients have been told."""
+        lines = fetch(self.runs, run).lines
+        return sum(
+            line["k"] == "receive" and line["what"].startswith("Done(")
+            for client in run.clients
+            for line in lines[client]
+        )
+
+    def go_on(self, run: Run) -> None:
+        """Returns when clients have been told more than they were."""
+        before = self.answers(run)
+        until(lambda: self.answers(run) > before + 2, "clients get answers again")
+
+    def leader(self, run: Run) -> Id:
+        """Who appended to others last."""
+        lines = fetch(self.runs, run).lines
+        last: tuple[float, Id] = max(
+            (line["at"], process)
+            for process in run.nodes
+            for line in lines[process]
+            if any(said.startswith("Append(") for _, _, said, _ in line.get("s", ()))
+        )
+        return last[1]
+
+    def leftovers(self) -> list[Path]:
+        """What is durable to runs, on any node."""
+        return list(self.cluster.folder.glob("node-*/algo/*"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with harness.cluster(tmp_path_factory.mktemp("algo"), 3) as cluster:
+        made = Lab(cluster)
+        with made.client:
+            yield made
+
+
+def test_a_map_on_raft_stays_linearizable_through_kills_and_partitions(lab: Lab) -> None:
+    run = lab.start(KV, 5)
+    lab.go_on(run)
+    killed = []
+    for _ in range(3):
+        killed.append(lab.leader(run))
+        lab.algo("kill", run.run, killed[-1]).ok()
+        lab.go_on(run)
+    lab.algo("partition", run.run, lab.leader(run)).ok()
+    lab.go_on(run)
+    lab.algo("partition", run.run, "n1", "n2", "--one-way").ok()
+    states = {each.id: each for each in lab.runs.look(run)}
+    assert "n1" in states["n2"].status.deaf_to  # type: ignore[union-attr]
+    lab.algo("heal", run.run).ok()
+    lab.algo("pause", run.run, lab.leader(run)).ok()
+    assert "paused" in lab.algo("ps", run.run).ok().text
+    lab.go_on(run)
+    lab.algo("heal", run.run).ok()
+    lab.algo("slow", run.run, "n1,n2", "--loss", "0.3", "--delay", "50ms").ok()
+    lab.go_on(run)
+    lab.algo("heal", run.run).ok()
+    lab.go_on(run)
+    for process in killed:
+        starts = [line for line in fetch(lab.runs, run).lines[process] if line["k"] == "start"]
+        assert len(starts) > 1 and all(line["d"] for line in starts[1:]), "what it had is there"
+    code, said = lab.check(run)
+    assert code == 0, said
+    assert said["crashes"] >= 3
+    judged = {each["name"]: each["said"] for each in said["properties"]}
+    assert judged["history is linearizable"] == "held"
+    assert judged["what is committed stays"] == "held"
+    assert judged["a second leader is elected"] == "reached"
+    assert lab.leftovers()
+    lab.algo("stop", run.run).ok()
+    assert lab.leftovers() == []
+    assert lab.check(run)[0] == 0, "traces outlive the run"
+
+
+def test_clients_are_spared(lab: Lab) -> None:
+    run = lab.start(KV, 3)
+    refused = lab.algo("kill", run.run, "client1")
+    assert refused.code != 0 and "faults spare it" in refused.stderr
+    lab.algo("stop", run.run).ok()
+
+
+def test_a_planted_bug_is_caught(lab: Lab, tmp_path: Path) -> None:
+    """The algorithm is a file, which goes to the nodes by itself."""
+    program = tmp_path / "stale.py"
+    program.write_text(STALE)
+    run = lab.start(f"{program}:Stale", 3)
+    until(lambda: lab.answers(run) > 200, "clients got 200 answers")
+    code, said = lab.check(run)
+    assert code == 1
+    assert said["violation"]["property"] == "at_end history is linearizable"
+    lab.algo("stop", run.run).ok()
+
+
+def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
+    run = lab.start(KV, 3)
+    lab.go_on(run)
+    lost = next(p for p, node in run.nodes.items() if node == "node-2")
+    devcluster.kill(lab.cluster.folder, "node-2")
+    lab.go_on(run)
+    devcluster.up(3, lab.cluster.folder)
+
+    def is_back() -> bool:
+        lines = fetch(lab.runs, run).lines[lost]
+        return any(line["k"] == "start" and line["l"] > 0 and line["d"] for line in lines)
+
+    until(is_back, f"{lost} is back, with what was durable")
+    lab.go_on(run)
+    found = lab.algo("check", run.run)
+    assert found.code == 0, found.text
+    assert f"the beginning of {lost}'s trace is gone" in found.stderr
+    lab.algo("stop", run.run).ok()
+    assert lab.leftovers() == []
