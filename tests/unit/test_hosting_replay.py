@@ -14,7 +14,7 @@ from perseus.algo.library import kv
 from perseus.algo.library.raft.messages import Done, Read
 from perseus.algo.process import Envelope, Id
 from perseus.hosting import trace
-from perseus.hosting.merge import Line, Traces
+from perseus.hosting.merge import Line, Mark, Traces, mark_of
 from perseus.hosting.replay import Checked, Replay
 from perseus.hosting.run import Run
 
@@ -237,6 +237,19 @@ def test_what_was_cut_off_is_left_out_with_what_follows(lab: Lab) -> None:
     traces = lab.traces()
     assert lab.check(traces).violation is None
     assert traces.cut > 0
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+def test_clocks_that_differ_do_not_turn_cause_and_effect_around(lab: Lab, ahead_s: float) -> None:
+    def change(line: Line) -> Line:
+        return line | {"at": line["at"] + ahead_s} if line["p"] == "n1" else line
+
+    sent: set[Mark] = set()
+    for line in lab.traces(change).merged():
+        if line["k"] == "receive":
+            assert mark_of(line) in sent
+        sent |= {(line["p"], line["l"], mark) for _, mark, *_ in line.get("s", ())}
+    assert lab.check(lab.traces(change)).violation is None
 
 
 def test_a_torn_line_is_passed_over(lab: Lab) -> None:

@@ -81,6 +81,11 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]
         await self._server.start()
         return f"{host}:{port}"
 
+    async def stop(self) -> None:
+        """Ends all calls, and listens no more."""
+        if self._server is not None:
+            await self._server.stop(None)
+
     def use(self, certificate: RunCertificate) -> None:
         """New connections see this certificate."""
         self._certificate = certificate

@@ -20,8 +20,9 @@ from perseus.client.cluster import Cluster
 from perseus.errors import NotFoundError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.certificate import RunCertificate
+from perseus.hosting.hearing import Hearing
 from perseus.hosting.network import Network, Server
-from perseus.hosting.run import Run, root
+from perseus.hosting.run import Run
 from perseus.hosting.trace import tell
 from perseus.proto.v1 import algo_pb2
 
@@ -48,8 +49,7 @@ class Supervisor:
         self._child: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._is_paused = False
-        self._deaf_to: set[Id] = set()
-        self._loss = self._delay_s = 0.0
+        self._hearing = Hearing(process)
         self._restarts = -1
         self._sent = self._heard = self._dropped = 0
         self._ending = ""
@@ -66,6 +66,7 @@ class Supervisor:
         finally:
             renewal.cancel()
             await self._network.close()
+            await self._server.stop()
 
     async def _find(self, process: Id) -> str:
         path = self._run.address_path(process)
@@ -137,11 +138,10 @@ class Supervisor:
     def arrive(self, letters: Iterable[algo_pb2.Letter], sender: Id) -> None:
         """Letters for the process, less what faults take away."""
         for letter in letters:
-            is_true = root(letter.sender) == sender and root(letter.to) == self._process
-            if not is_true or sender in self._deaf_to or random.random() < self._loss:
+            delay_s = self._hearing.delay_of(letter, sender, random.random())
+            if delay_s is None:
                 self._dropped += 1
-            elif self._delay_s:
-                delay_s = random.uniform(0.0, self._delay_s)
+            elif delay_s > 0.0:
                 asyncio.get_running_loop().call_later(delay_s, self._hand_over, letter)
             else:
                 self._hand_over(letter)
@@ -159,7 +159,7 @@ class Supervisor:
 
     async def befall(self, request: algo_pb2.BefallRequest) -> algo_pb2.ProcessStatus:
         """Lets a fault befall the process, or takes all away."""
-        kind = request.kind
+        kind, hearing = request.kind, self._hearing
         if kind == algo_pb2.FAULT_KILL:
             tell("fault", self._process, "kill")
             self._signal(signal.SIGKILL)
@@ -168,20 +168,20 @@ class Supervisor:
             self._signal(signal.SIGSTOP)
             self._is_paused = True
         elif kind == algo_pb2.FAULT_DEAF:
-            self._deaf_to |= set(request.deaf_to)
-            tell("fault", self._process, f"deaf to {', '.join(sorted(self._deaf_to))}")
+            hearing.deaf_to |= set(request.deaf_to)
+            tell("fault", self._process, f"deaf to {', '.join(sorted(hearing.deaf_to))}")
         elif kind == algo_pb2.FAULT_SLOW:
-            self._loss, self._delay_s = request.loss, request.delay_s
-            tell("fault", self._process, f"loses {self._loss:g}, up to {self._delay_s:g} s late")
+            hearing.loss, hearing.delay_s = request.loss, request.delay_s
+            said = f"loses {hearing.loss:g}, up to {hearing.delay_s:g} s late"
+            tell("fault", self._process, said)
         elif kind == algo_pb2.FAULT_HEAL:
             self._heal()
         return self.status()
 
     def _heal(self) -> None:
-        if self._is_paused or self._deaf_to or self._loss or self._delay_s:
+        if self._is_paused or not self._hearing.is_well:
             tell("heal", self._process, "")
-        self._deaf_to.clear()
-        self._loss = self._delay_s = 0.0
+        self._hearing.heal()
         if self._is_paused:
             self._is_paused = False
             self._signal(signal.SIGCONT)
@@ -197,9 +197,9 @@ class Supervisor:
             process=self._process,
             state=state,
             restarts=max(0, self._restarts),
-            deaf_to=sorted(self._deaf_to),
-            loss=self._loss,
-            delay_s=self._delay_s,
+            deaf_to=sorted(self._hearing.deaf_to),
+            loss=self._hearing.loss,
+            delay_s=self._hearing.delay_s,
             sent=self._sent,
             heard=self._heard,
             dropped=self._dropped,

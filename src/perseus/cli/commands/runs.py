@@ -13,6 +13,7 @@ from perseus.algo.process import Id
 from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError, parse_duration_s
+from perseus.errors import DeadlineError
 from perseus.hosting.check import check as check_run
 from perseus.hosting.check import live
 from perseus.hosting.replay import Checked
@@ -115,14 +116,19 @@ def kill(invocation: Invocation) -> int:
     while time.monotonic() < deadline_s:
         again = {p.id for p in runs.look(found) if _is_again(p, before)}
         if again.issuperset(chosen):
-            break
+            return 0
         time.sleep(LOOK_AGAIN_S)
-    return 0
+    raise DeadlineError(
+        f"not all of {', '.join(chosen)} have started again within {RESTART_LIMIT_S:.0f} s",
+        hint=f"perseus algo ps {found.run}",
+    )
 
 
 def _is_again(process: Process, before: dict[Id, int]) -> bool:
     status = process.status
-    return status is not None and status.state == "up" and status.restarts > before[process.id]
+    return (
+        status is not None and status.state == "up" and status.restarts > before.get(process.id, -1)
+    )
 
 
 def pause(invocation: Invocation) -> int:
