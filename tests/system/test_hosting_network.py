@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -47,9 +48,14 @@ class Ear:
         return algo_pb2.ProcessStatus(process="n1", state="up")
 
 
-async def _serve(ear: Ear, run: str = "r1") -> tuple[Server, str]:
-    server = Server(ear, certificate(run, "n1"))
-    return server, await server.start(HOST)
+@asynccontextmanager
+async def _served(ear: Ear) -> AsyncIterator[str]:
+    """The address of n1 of run r1, for the length of a block."""
+    server = Server(ear, certificate("r1", "n1"))
+    try:
+        yield await server.start(HOST)
+    finally:
+        await server.stop()
 
 
 def _to(address: str) -> Callable[[Id], Awaitable[str]]:
@@ -74,98 +80,91 @@ async def _call(asking: RunCertificate, address: str, name: str, request: Any) -
 def test_a_process_of_the_run_is_heard_in_its_own_name() -> None:
     async def main() -> None:
         ear = Ear()
-        server, address = await _serve(ear)
-        network = Network(_to(address), certificate("r1", "n2"), lambda count: None)
-        network.send(algo_pb2.Letter(to="n1", sender="n2", content=b"hello"))
-        async with asyncio.timeout(LIMIT_S):
+        async with _served(ear) as address, asyncio.timeout(LIMIT_S):
+            network = Network(_to(address), certificate("r1", "n2"), lambda count: None)
+            network.send(algo_pb2.Letter(to="n1", sender="n2", content=b"hello"))
             await ear.some.wait()
+            await network.close()
         ((sender, letter),) = ear.heard
         assert (sender, letter.content) == ("n2", b"hello")
-        await network.close()
-        await server.stop()
 
     asyncio.run(main())
+
+
+def _failure(asking: RunCertificate, name: str, request: Any) -> grpc.StatusCode:
+    """The code with which a call to n1 of run r1 ends; nothing of it may be heard."""
+
+    async def main() -> grpc.StatusCode:
+        async with _served(ear := Ear()) as address:
+            with pytest.raises(grpc.RpcError) as failed:
+                await _call(asking, address, name, request)
+            assert ear.heard == []
+            code = failed.value.code()
+            assert isinstance(code, grpc.StatusCode)
+            return code
+
+    return asyncio.run(main())
+
+
+LETTERS = [algo_pb2.Letters(letters=[algo_pb2.Letter(to="n1", sender="n2")])]
 
 
 @pytest.mark.parametrize(
-    ("asking", "name", "request_", "code"),
+    ("asking", "name", "given"),
     [
-        # The name that the server proves is of another run.
-        (("r2", "n2", False), "Carry", algo_pb2.Letters(), grpc.StatusCode.UNAVAILABLE),
-        (("r1", "ann", True), "Carry", algo_pb2.Letters(), grpc.StatusCode.PERMISSION_DENIED),
-        (("r1", "n2", False), "Befall", algo_pb2.BefallRequest(), None),
-        (("r1", "n2", False), "Look", algo_pb2.LookRequest(), None),
+        (("r1", "ann", True), "Carry", LETTERS),
+        (("r1", "n2", False), "Befall", algo_pb2.BefallRequest()),
+        (("r1", "n2", False), "Look", algo_pb2.LookRequest()),
     ],
 )
-def test_others_are_not_heard(
-    asking: tuple[str, str, bool], name: str, request_: Any, code: grpc.StatusCode | None
+def test_nobody_may_do_what_is_for_others(
+    asking: tuple[str, str, bool], name: str, given: Any
 ) -> None:
-    async def main() -> None:
-        server, address = await _serve(ear := Ear())
-        given = [request_] if name == "Carry" else request_
-        with pytest.raises(grpc.RpcError) as failed:
-            await _call(certificate(*asking), address, name, given)
-        assert failed.value.code() is (code or grpc.StatusCode.PERMISSION_DENIED)
-        assert ear.heard == []
-        await server.stop()
-
-    asyncio.run(main())
+    assert _failure(certificate(*asking), name, given) is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_a_certificate_of_another_run_is_refused_though_it_takes_this_one_for_true() -> None:
-    """What a process believes of the other side does not let it in."""
+def test_a_process_of_another_run_takes_this_one_for_false() -> None:
+    """The name that the server proves is of its run."""
+    assert _failure(certificate("r2", "n2"), "Carry", LETTERS) is grpc.StatusCode.UNAVAILABLE
 
-    async def main() -> None:
-        server, address = await _serve(ear := Ear())
-        foreign = certificate("r2", "n2")
-        parts = (foreign.ca_pem, foreign.certificate_pem, foreign.key_pem)
-        posing = RunCertificate("r1", "lab", *parts)
-        with pytest.raises(grpc.RpcError) as failed:
-            await _call(posing, address, "Carry", [algo_pb2.Letters()])
-        assert failed.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert ear.heard == []
-        await server.stop()
 
-    asyncio.run(main())
+def test_a_process_of_another_run_is_not_heard_whatever_it_believes() -> None:
+    foreign = certificate("r2", "n2")
+    parts = (foreign.ca_pem, foreign.certificate_pem, foreign.key_pem)
+    posing = RunCertificate("r1", "lab", *parts)
+    assert _failure(posing, "Carry", LETTERS) is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_who_controls_the_run_is_answered() -> None:
     async def main() -> None:
-        server, address = await _serve(Ear())
         control = certificate("r1", "ann", is_control=True)
-        answer = await _call(control, address, "Look", algo_pb2.LookRequest())
-        assert answer.state == "up"
-        answer = await _call(control, address, "Befall", algo_pb2.BefallRequest())
-        assert answer.state == "paused"
-        await server.stop()
+        async with _served(Ear()) as address:
+            looked = await _call(control, address, "Look", algo_pb2.LookRequest())
+            befallen = await _call(control, address, "Befall", algo_pb2.BefallRequest())
+        assert (looked.state, befallen.state) == ("up", "paused")
 
     asyncio.run(main())
 
 
-def test_a_peer_that_moved_is_found_again_at_once() -> None:
+def test_a_peer_that_moved_is_found_again() -> None:
     """It begins anew on another port, as a task does that is started again."""
 
     async def main() -> None:
-        first = Ear()
-        server, address = await _serve(first)
-        places = [address]
+        places: list[str] = []
 
         async def find(process: Id) -> str:
             return places[-1]
 
         network = Network(find, certificate("r1", "n2"), lambda count: None)
-        network.send(algo_pb2.Letter(to="n1", sender="n2"))
         async with asyncio.timeout(LIMIT_S):
-            await first.some.wait()
-            await server.stop()
-            second = Ear()
-            server, address = await _serve(second)
-            places.append(address)
-            while not second.heard:
-                network.send(algo_pb2.Letter(to="n1", sender="n2"))
-                await asyncio.sleep(0.01)
+            for _ in range(2):
+                ear = Ear()
+                async with _served(ear) as address:
+                    places.append(address)
+                    while not ear.heard:
+                        network.send(algo_pb2.Letter(to="n1", sender="n2"))
+                        await asyncio.sleep(0.01)
         await network.close()
-        await server.stop()
 
     asyncio.run(main())
 
