@@ -41,6 +41,16 @@ class Stale(kv.Kv):
         self.send(sender, Done(message.sequence, self.answer(message.query)))
 """
 
+RAISES = """
+from perseus.algo import Process
+
+
+class Raises(Process):
+    def start(self):
+        if self.id == "n1":
+            raise ValueError("on purpose")
+"""
+
 
 class Lab:
     """A cluster, and what tests ask of its runs."""
@@ -177,3 +187,19 @@ def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
     assert f"the beginning of {lost}'s trace is gone" in found.stderr
     lab.algo("stop", run.run).ok()
     assert lab.leftovers() == []
+
+
+def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path) -> None:
+    program = tmp_path / "raises.py"
+    program.write_text(RAISES)
+    run = lab.start(f"{program}:Raises", 2)
+
+    def ending() -> str:
+        found = lab.cluster.perseus("--json", "algo", "ps", run.run).ok().json()
+        assert (found[1]["state"], found[1]["restarts"]) in (("up", 0), ("down", 0))
+        return str(found[0]["ending"])
+
+    assert until(ending, "n1 has ended") == "ended with exit code 70"
+    job_id = lab.runs.jobs(run)["n1"]
+    assert "ValueError: on purpose" in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
+    lab.algo("stop", run.run).ok()

@@ -5,11 +5,11 @@ SIGKILL and a new start with what was durable, SIGSTOP, letters that are dropped
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ class Supervisor:
         self._certificate = RunCertificate.ask(cluster, run.run, process)
         self._server = Server(self, self._certificate)
         self._network: Network
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._is_paused = False
         self._hearing = Hearing(process)
@@ -106,15 +106,8 @@ class Supervisor:
     async def _live(self) -> None:
         """One life of the process."""
         ours, theirs = socket.socketpair()
-        arguments = [self._process, str(self._folder), str(theirs.fileno())]
         with theirs:
-            self._child = child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "perseus.hosting.process", *arguments),
-                pass_fds=(theirs.fileno(),),
-                # The order of a set must be the same when its steps are taken again.
-                env={**os.environ, "PYTHONHASHSEED": "0"},
-            )
+            self._child = child = self._spawn(theirs.fileno())
         self._restarts += 1
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
@@ -126,12 +119,21 @@ class Supervisor:
         finally:
             self._writer = None
             writer.close()
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-        code = await child.wait()
+            child.kill()
+        code = await asyncio.to_thread(child.wait)
         self._is_paused = False
         self._ending = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         tell("crash", self._process, self._ending)
+
+    def _spawn(self, descriptor: int) -> "subprocess.Popen[bytes]":
+        # Not asyncio's form of it, which loses the exit code when a signal meets the end.
+        command = [sys.executable, "-m", "perseus.hosting.process", self._process]
+        return subprocess.Popen(
+            [*command, str(self._folder), str(descriptor)],
+            pass_fds=(descriptor,),
+            # The order of a set must be the same when its steps are taken again.
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+        )
 
     # What the network hands on.
 
@@ -187,7 +189,7 @@ class Supervisor:
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._child is not None and self._child.returncode is None:
+        if self._child is not None:
             self._child.send_signal(number)
 
     def status(self) -> algo_pb2.ProcessStatus:

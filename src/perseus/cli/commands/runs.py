@@ -81,6 +81,8 @@ def _row(process: Process) -> tuple[str, ...]:
     faults = [f"deaf to {','.join(status.deaf_to)}"] if status.deaf_to else []
     if status.loss or status.delay_s:
         faults.append(f"loses {status.loss:g}, up to {status.delay_s:g} s late")
+    if status.state == "down" and status.ending:
+        faults.append(status.ending)
     counts = (status.restarts, status.sent, status.heard, status.dropped)
     return (process.id, process.node, process.state, *map(str, counts), "; ".join(faults))
 
