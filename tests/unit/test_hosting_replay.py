@@ -11,7 +11,7 @@ from perseus.algo import Layout, Process, always, on
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, MemoryJournal, Step
 from perseus.algo.library import kv
-from perseus.algo.library.raft.messages import Done, Read
+from perseus.algo.library.raft.messages import Done, Query
 from perseus.algo.process import Envelope, Id
 from perseus.hosting import trace
 from perseus.hosting.merge import Line, Mark, Traces, mark_of
@@ -39,8 +39,8 @@ class Quick(kv.Kv):
 class Stale(Quick):
     """Answers from its own copy, whoever leads."""
 
-    @on(Read)
-    def read(self, sender: Id, message: Read) -> None:
+    @on(Query)
+    def read(self, sender: Id, message: Query) -> None:
         self.send(sender, Done(message.sequence, self.answer(message.query)))
 
 
