@@ -22,7 +22,7 @@ KV = "perseus.algo.library.kv:Kv"
 STALE = """
 from perseus.algo import on
 from perseus.algo.library import kv
-from perseus.algo.library.raft import Done, Read
+from perseus.algo.library.raft import Done, Query
 
 
 class Wanderer(kv.KvClient):
@@ -36,7 +36,7 @@ class Wanderer(kv.KvClient):
 class Stale(kv.Kv):
     client = Wanderer
 
-    @on(Read)
+    @on(Query)
     def read(self, sender, message):
         self.send(sender, Done(message.sequence, self.answer(message.query)))
 """
