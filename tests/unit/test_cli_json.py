@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from perseus.cli import fast, parser
-from perseus.cli.commands import simulation
 
 COMMANDS = sorted(parser.leaves())
 # Those that ask nothing of a cluster, or only what the machine has of one.
@@ -24,8 +23,9 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "PERSEUS_JSON"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    # It would begin this process anew.
-    monkeypatch.setattr(simulation, "_fix_hashes", lambda: None)
+    # sim and algo check would begin this process anew.
+    monkeypatch.setattr("perseus.cli.commands.simulation.fix_hashes", lambda: None)
+    monkeypatch.setattr("perseus.cli.commands.runs.fix_hashes", lambda: None, raising=False)
 
 
 def last(captured: str) -> dict[str, dict[str, object]]:
