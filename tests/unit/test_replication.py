@@ -307,37 +307,6 @@ def test_a_writer_that_never_began_leaves_an_empty_file() -> None:
     assert cluster.replication.located(allocation.chunk) is None
 
 
-def test_garbage_is_deleted_also_on_nodes_that_were_away() -> None:
-    cluster = Cluster(2)
-    cluster.put("/a")
-    (chunk,) = cluster.chunks_of("/a")
-    cluster.deliver()
-    cluster.lose("n1")
-    cluster.do(files.Remove("/a", recursive=False))
-    cluster.deliver()
-    assert chunk not in cluster.nodes["n0"].held
-    assert chunk in cluster.nodes["n1"].held
-    cluster.connect(cluster.nodes["n1"])
-    cluster.deliver()
-    assert chunk not in cluster.nodes["n1"].held
-
-
-def test_a_big_removal_does_not_fill_the_outbox_of_a_node() -> None:
-    cluster = Cluster(1)
-    for number in range(700):
-        cluster.put(f"/big/{number}", replicas=1)
-    cluster.deliver()
-    cluster.do(files.Remove("/big", recursive=True))
-    cluster.do(Tick())
-    assert len(cluster.nodes["n0"].inbox) <= 200
-    cluster.advance(1)
-    # A new session says again what is there.
-    cluster.connect(cluster.nodes["n0"])
-    assert len(cluster.nodes["n0"].inbox) <= 200
-    cluster.advance(5)
-    assert not cluster.nodes["n0"].held
-
-
 def test_unknown_chunks_are_deleted_only_when_they_are_surely_garbage() -> None:
     cluster = Cluster(1)
     node = cluster.nodes["n0"]

@@ -84,9 +84,9 @@ class Replication:
         self._settings = settings
         self._state = State(nodes)
         self._placement = Placement(self._state, settings.disk_reserve_bytes)
-        self._repair = Repair(self._state, self._placement)
-        self._recovery = Recovery(self._state)
         self._garbage = Garbage(self._state)
+        self._repair = Repair(self._state, self._placement, self._garbage)
+        self._recovery = Recovery(self._state)
         self._sessions: dict[str, int] = {}
         # (chunk, node) that a reader complained of, and until when it is not asked again.
         self._checks: dict[tuple[int, str], float] = {}
@@ -255,7 +255,7 @@ class Replication:
         if replica.corrupt:
             return
         if replica.version < chunk.version and not is_holder:
-            self._state.direct(node_id, delete_directive(chunk.id, chunk.version))
+            self._garbage.add(node_id, chunk.id, chunk.version)
         elif replica.version > chunk.version:
             self._from_the_future(at, chunk, node_id, replica)
         elif replica.length_bytes < chunk.length_bytes:
@@ -307,16 +307,20 @@ class Replication:
 
     def _damaged(self, at: Instant, chunk: Chunk, node_id: str, version: int, text: str) -> None:
         """The node's replica is damaged: its good blocks count until good replicas stand."""
-        if node_id not in chunk.nodes:
-            if chunk.is_open or self._state.good(chunk):
-                # Nobody waits for its blocks.
-                self._state.direct(node_id, delete_directive(chunk.id, version + 1))
-                return
-            self._adopt(chunk, node_id)
+        is_holder = node_id in chunk.nodes
+        if not is_holder and chunk.is_open:
+            # Nobody waits for its blocks.
+            self._state.direct(node_id, delete_directive(chunk.id, version + 1))
+            return
+        # One that was given up, and of which good ones stand, goes without a word.
+        matters = is_holder or not self._state.good(chunk)
+        self._adopt(chunk, node_id)
         if (chunk.id, node_id) not in self._state.corrupt:
-            self._state.note("warning", chunk, text, at.time_s)
             self._state.corrupt.add((chunk.id, node_id))
-        self._repair.heal(chunk, text)
+            if matters:
+                self._state.note("warning", chunk, text, at.time_s)
+        if matters:
+            self._repair.heal(chunk, text)
         self._repair.look(at, chunk)
 
     def _failure(self, at: Instant, node_id: str, failure: agent_pb2.ChunkFailure) -> None:
@@ -391,7 +395,7 @@ class Replication:
                 del self._repair.hoped_until_s[node_id]
                 self._looks.extend(self._state.on_node.get(node_id, ()))
         self._release()
-        self._garbage.tick()
+        self._looks.extendleft(self._garbage.tick())
         for _ in range(min(LOOKS_PER_TICK, len(self._looks))):
             chunk = self._state.chunks.get(self._looks.popleft())
             if chunk is not None:

@@ -13,6 +13,7 @@ it goes to another node or, where there is none, in the place of the corrupt one
 from itertools import islice
 from typing import Any, NamedTuple
 
+from perseus.filestore.replication_garbage import Garbage
 from perseus.filestore.replication_placement import Placement
 from perseus.filestore.replication_state import Chunk, State, delete_directive
 from perseus.proto.v1 import agent_pb2
@@ -45,9 +46,10 @@ class Fetch(NamedTuple):
 class Repair:
     """Which chunks lack replicas, and the copies under way."""
 
-    def __init__(self, state: State, placement: Placement) -> None:
+    def __init__(self, state: State, placement: Placement, garbage: Garbage) -> None:
         self._state = state
         self._placement = placement
+        self._garbage = garbage
         # Nodes that are down and may be back soon: until when that is hoped (monotonic).
         self.hoped_until_s: dict[str, float] = {}
         # Chunks to copy, by how many good replicas they have.
@@ -70,9 +72,8 @@ class Repair:
     def look(self, at: Instant, chunk: Chunk) -> None:
         """Files the chunk where it belongs; drops what is extra or corrupt of it."""
         self._unfile(chunk.id)
-        if chunk.is_open:
+        if chunk.is_open or not self._drop_corrupt(chunk):
             return
-        self._drop_corrupt(chunk)
         good = self._state.good(chunk)
         damaged = self._state.damaged(chunk)
         hoped = [node_id for node_id in chunk.nodes if self._is_hoped(node_id)]
@@ -223,14 +224,18 @@ class Repair:
     def _is_hoped(self, node_id: str) -> bool:
         return node_id in self.hoped_until_s and not self._state.is_alive(node_id)
 
-    def _drop_corrupt(self, chunk: Chunk) -> None:
-        """Corrupt replicas go once good ones enough, sealed and alive, stand."""
+    def _drop_corrupt(self, chunk: Chunk) -> bool:
+        """Corrupt replicas go once good ones enough, sealed and alive, stand.
+
+        False when one of them has to wait, so that nothing else is left to do.
+        """
         if not self._state.corrupt or chunk.id in self.fetches:
-            return
+            return True
         damaged = self._state.damaged(chunk)
-        if len(self._state.confirmed(chunk)) >= self._wanted(chunk, damaged):
-            for node_id in damaged:
-                self._delete(chunk, node_id)
+        if len(self._state.confirmed(chunk)) < self._wanted(chunk, damaged):
+            return True
+        waiting = [node_id for node_id in damaged if not self._garbage.drop(chunk, node_id)]
+        return not waiting
 
     def _drop_extra(self, chunk: Chunk) -> None:
         sure = self._state.confirmed(chunk)
@@ -239,12 +244,7 @@ class Repair:
         views = [node for n in sure if (node := self._state.nodes.find(n)) is not None]
         draining = [node for node in views if node.draining]
         ranked = self._placement.ranked(chunk.id, draining or views)
-        self._delete(chunk, ranked[-1].node_id)
-
-    def _delete(self, chunk: Chunk, node_id: str) -> None:
-        rest = tuple(other for other in chunk.nodes if other != node_id)
-        self._state.set_nodes(chunk, rest)
-        self._state.direct(node_id, delete_directive(chunk.id, chunk.version + 1))
+        self._garbage.drop(chunk, ranked[-1].node_id)
 
     def _healed(self, at: Instant, chunk: Chunk) -> None:
         why = self._healing.pop(chunk.id, None)
