@@ -48,7 +48,7 @@ class Settings:
     # Bytes a node keeps free on its disk; below it no new chunk is placed there, and tasks
     # that fill the disk are ended.
     disk_reserve_bytes: int = 256 << 20
-    # Seconds between two passes of the scrubber over a node's replicas.
+    # Seconds that the scrubber rests after a pass over a node's replicas.
     scrub_interval_s: float = 86400.0
     # Seconds before a lost node's chunks are made anew elsewhere, counted from its loss.
     replication_delay_s: float = 5.0

@@ -291,6 +291,7 @@ class Node:
         self._changed = threading.Condition()
         self._port = 0
         self._reserve_bytes = reserve_bytes
+        self.scrub_interval_s = 86400.0
         self.process: subprocess.Popen[bytes] | None = None
         subject = Subject("node", name, roles.NODE, name)
         make_identity(cluster.authority, folder / "identity", subject)
@@ -307,7 +308,7 @@ class Node:
             "advertise_host": "127.0.0.1",
             "master_address": self.cluster.master_address,
             "disk_reserve_bytes": self._reserve_bytes,
-            "scrub_interval_s": 86400.0,
+            "scrub_interval_s": self.scrub_interval_s,
         }
         module = "perseus.filestore.chunkserver"
         self.process = subprocess.Popen(

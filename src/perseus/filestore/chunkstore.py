@@ -140,6 +140,11 @@ class ChunkStore:
             self._idle.clear()
         os.close(self._lock_file)
 
+    @property
+    def folder(self) -> Path:
+        """Where the replicas lie."""
+        return self._folder
+
     def reports(self) -> list[agent_pb2.ReplicaReport]:
         """All replicas, also those known to be rotten."""
         with self._mutex:
