@@ -349,6 +349,32 @@ def test_a_lost_lease_surfaces_at_the_next_write(two: Cluster) -> None:
     out.abandon()
 
 
+def test_a_writer_that_was_fenced_off_adds_nothing_after_a_restart(two: Cluster) -> None:
+    out = two.client.open_write("/log", append=True)
+    out.write(b"mine")
+    out.flush()
+    (chunk,) = two.master.files[out.inode].chunks
+    out._used_at_s -= 1000
+    until(lambda: out._chunk is not None and not out._chunk.connected, "the connection rests")
+    # The master measures the chunk for a writer that it takes for lost.
+    probe = agent_pb2.SealReplica(chunk=chunk.number, version=2, probe=True)
+    for node in two.nodes:
+        node.events.clear()
+        two.wait(node.control.directive(agent_pb2.Directive(seal=probe)))
+        told = node.wait_event("present").present
+        assert (told.fenced, told.length_bytes) == (True, 4)
+    two.master.files[out.inode].epoch += 1
+    for node in two.nodes:
+        node.kill()
+        node.start()
+    out.write(b"more")
+    with pytest.raises(LeaseLostError):
+        out.flush()
+    for node in two.nodes:
+        assert node.reports()[chunk.number].length_bytes == 4
+    out.abandon()
+
+
 def test_an_idle_writer_lets_its_connection_go_and_goes_on(two: Cluster) -> None:
     out = two.client.open_write("/log")
     out.write(b"a" * 5000)

@@ -146,9 +146,24 @@ def test_a_probe_of_a_newer_version_ends_the_writing(stores: Stores) -> None:
         file.sync()
         assert store.probe(1, 1).length_bytes == 3
         file.append(3, (b"d",), crc32c(b"d"))
-        assert store.probe(1, 2).length_bytes == 3
+        # Also what is not synced yet: its acknowledgement may be under way.
+        assert store.probe(1, 2).length_bytes == 4
         with pytest.raises(ConflictError):
             file.append(4, (b"e",), crc32c(b"e"))
+
+
+def test_a_fence_outlives_a_restart_until_the_seal(stores: Stores) -> None:
+    fill(stores.store, 1, b"abc", seal=False)
+    assert stores.store.probe(1, 2).fenced
+    stores.again()
+    with pytest.raises(ConflictError), stores.store.write(1, 1, 3) as file:
+        file.append(3, (b"d",), crc32c(b"d"))
+    assert stores.store.probe(1, 2).length_bytes == 3
+    stores.store.seal(1, 2, 3)
+    assert as_tuples(stores.again()) == {(1, 2, 3, True)}
+    with stores.store.use(1) as file:
+        assert not file.mend_log()
+        assert file.read(0, 3) == b"abc"
 
 
 def test_deleting_goes_by_version_and_does_not_disturb_readers(stores: Stores) -> None:

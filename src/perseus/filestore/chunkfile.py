@@ -86,7 +86,7 @@ class ChunkFile:
         self._length = state.length_bytes
         self._checksums = array("I", state.checksums)
         self._tail = state.tail_checksum
-        self._fenced = state.sealed
+        self._fenced = state.sealed or state.fenced
         self._broken: PerseusError | None = None
         self._writing = False
 
@@ -245,6 +245,24 @@ class ChunkFile:
             self._fenced = True
             self._changed.notify_all()
 
+    def end_writing(self) -> None:
+        """``fence`` for good: what is appended is on disk when it returns, and so is the fence.
+
+        Both must be before anybody is told the length: a sync under way may be acknowledged
+        after it, and a writer may come back after a restart. FullError, UnavailableError.
+        """
+        with self._syncing:
+            self.fence()
+            if self._broken is None:
+                self._sync()
+            if self._state.fenced or self._state.sealed:
+                return
+            try:
+                self._append_log(log.encode_fence(self._state.version))
+            except OSError as error:
+                raise disk_error(error, f"fencing chunk {self.chunk:016x}") from error
+            self._state.fenced = True
+
     def seal(self, version: int, length_bytes: int) -> None:
         """Cuts it to ``length_bytes`` for good, under ``version``; on disk when it returns.
 
@@ -293,7 +311,7 @@ class ChunkFile:
         state.length_bytes = self._length = length_bytes
         state.version = version
         state.sealed = True
-        state.fetching = False
+        state.fenced = state.fetching = False
         self._changed.notify_all()
 
     def mark_corrupt(self, offset_bytes: int) -> None:

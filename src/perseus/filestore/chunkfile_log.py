@@ -36,7 +36,7 @@ RECORD_BYTES = _CHECKSUM.size + _RECORD.size
 
 # Length and first new block; checksums of the new full blocks, then of the partial one.
 KIND_SYNC = 1
-# The replica's version (second number).
+# The replica's version (second number); whether it takes no more bytes of it (first, 0 or 1).
 KIND_VERSION = 2
 # Final length and version; the checksum of the partial last block, if there is one.
 KIND_SEAL = 3
@@ -60,6 +60,8 @@ class LogState:
     # CRC32C of the partial block at the end; 0 when there is none.
     tail_checksum: int = 0
     sealed: bool = False
+    # It takes no more bytes of its version: a seal of a newer one will follow.
+    fenced: bool = False
     # The first block found rotten, by its offset.
     corrupt_offset_bytes: int | None = None
     fetching: bool = False
@@ -86,6 +88,14 @@ def encode_sync(length_bytes: int, first_block: int, checksums: Sequence[int], t
     return encode_record(KIND_SYNC, length_bytes, first_block, [*checksums, *partial])
 
 
+def encode_fence(version: int) -> bytes:
+    """The record after which a replica of ``version`` takes no more bytes.
+
+    A program that does not know of fences reads the version alone, as before.
+    """
+    return encode_record(KIND_VERSION, 1, version)
+
+
 def encode_seal(length_bytes: int, version: int, tail: int) -> bytes:
     """The record that ends a replica at ``length_bytes`` under ``version``."""
     partial = [tail] if length_bytes % BLOCK_BYTES else []
@@ -94,7 +104,8 @@ def encode_seal(length_bytes: int, version: int, tail: int) -> bytes:
 
 def encode_whole(state: LogState) -> bytes:
     """A log made anew that says what ``state`` says, in as few records as can be."""
-    parts = [encode_header(state.chunk), encode_record(KIND_VERSION, 0, state.version)]
+    version = encode_record(KIND_VERSION, int(state.fenced), state.version)
+    parts = [encode_header(state.chunk), version]
     if state.fetching:
         parts.append(encode_record(KIND_FETCHING, 0, 0))
     if state.length_bytes:
@@ -161,7 +172,7 @@ def _apply(state: LogState, content: bytes, position: int) -> None:
     if kind == KIND_SYNC:
         _apply_sync(state, first, second, _checksums(content, start, count))
     elif kind == KIND_VERSION:
-        state.version = second
+        state.version, state.fenced = second, bool(first)
     elif kind == KIND_SEAL:
         _apply_seal(state, first, second, _checksums(content, start, count))
     elif kind == KIND_CORRUPT:
@@ -188,7 +199,7 @@ def _apply_seal(state: LogState, length: int, version: int, checksums: "array[in
     state.length_bytes = length
     state.version = version
     state.sealed = True
-    state.fetching = False
+    state.fenced = state.fetching = False
 
 
 def _checksums(content: bytes, start: int, count: int) -> "array[int]":

@@ -254,7 +254,7 @@ class ChunkStore:
         """How long a replica is. A newer ``version`` ends its writing, for a seal will follow."""
         with self.use(chunk) as file:
             if version > file.version:
-                file.fence()
+                file.end_writing()
         report = self.report(chunk)
         if report is None:
             raise NotFoundError(f"chunk {chunk:016x} is not here")
