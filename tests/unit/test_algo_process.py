@@ -1,12 +1,14 @@
 """The API of perseus.algo: what a handler can do, and what its mistakes are told."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
 from perseus.algo import Group, Layout, Process, durable, on
+from perseus.algo.codec import Codec, Judge
 from perseus.errors import InvalidError
+from perseus.sim.explore import Explorer
 from tests.unit.algo_lab import alone, processes, world
 
 
@@ -191,11 +193,12 @@ def test_handlers_come_from_all_bases() -> None:
     assert processes(made)["n1"].heard == 2
 
 
-def test_what_a_layer_carries_finds_its_handler_in_the_same_step() -> None:
-    @dataclass(frozen=True)
-    class Wrapped:
-        message: Any
+@dataclass(frozen=True)
+class Wrapped:
+    message: Any
 
+
+def test_what_a_layer_carries_finds_its_handler_in_the_same_step() -> None:
     class Layered(Asker):
         def start(self) -> None:
             self.said = []
@@ -269,3 +272,102 @@ def test_options_are_class_attributes() -> None:
     made = world(Layout(n=Group(Asker, 2, options={"patience_s": 7.0})), until_s=1.0)
     made.run()
     assert processes(made)["n1"].patience_s == 7.0
+
+
+def _handler(kind: type) -> Any:
+    return on(kind)(lambda self, sender, message: None)
+
+
+@pytest.mark.parametrize(
+    ("base", "body", "words"),
+    [
+        (Process, {"group": "mine"}, "takes the place of Process.group"),
+        (Process, {"_requests": {}}, "takes the place of Process._requests"),
+        (Process, {"peers": durable(())}, "takes the place of Process.peers"),
+        (Asker, {"ping": _handler(Pong)}, "Asker.ping, which handles Ping"),
+        (Asker, {"answered": _handler(Wrapped)}, "Asker.answered, which is called by other"),
+        (Asker, {"ping": lambda self: None}, "does not take (self, sender, message)"),
+    ],
+)
+def test_a_name_that_is_taken_is_told(base: type[Process], body: Any, words: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        type("Mine", (base,), body)
+    assert words in caught.value.message and "another name" in caught.value.hint
+
+
+def test_what_is_meant_to_be_replaced_is() -> None:
+    class Counts(Asker):
+        sent = 0
+
+        def reply(self, message: Any, to: Any = None) -> None:
+            self.sent += 1
+            super().reply(message, to)
+
+        def ping(self, sender: str, message: Ping) -> None:
+            self.reply(Pong(7))
+
+    made = world(Counts, nodes=2, until_s=1.0)
+    assert made.run().errors == {}
+    assert processes(made)["n1"].sent == 1 and processes(made)["n1"].said == [("n2", 7)]
+
+
+@pytest.mark.parametrize("name", ["send", "_requests", "id"])
+def test_start_that_takes_a_name_is_told(name: str) -> None:
+    class Takes(Process):
+        def start(self) -> None:
+            setattr(self, name, {})
+
+    (said,) = world(Takes, nodes=1, until_s=1.0).run().errors
+    assert f"start sets self.{name}, which is Process's own" in said
+
+
+class Place(NamedTuple):
+    row: int
+
+
+class Names(Process):
+    where: tuple[Any, ...] = durable(())
+    what: ClassVar[Any] = Place(1)
+    keeps: ClassVar[bool] = False
+
+    def start(self) -> None:
+        if self.id == "n1" and self.keeps:
+            self.where = (self.what,)
+        elif self.id == "n1":
+            self.send("n2", self.what)
+
+
+class NamesWithin(Names):
+    what = Wrapped((Ping(1), Place(1)))
+
+
+class NamesKept(Names):
+    keeps = True
+
+
+@pytest.mark.parametrize("kind", [Names, NamesWithin])
+def test_what_could_not_be_sent_for_real_is_not_sent_here(kind: type[Process]) -> None:
+    with pytest.raises(InvalidError, match="a Place cannot be sent or kept"):
+        world(kind, nodes=2, until_s=1.0).run()
+    with pytest.raises(InvalidError, match="a Place cannot be sent or kept"):
+        Explorer(Layout.of(kind), 2).run()
+
+
+def test_what_could_not_be_kept_for_real_is_not_kept_here() -> None:
+    (said,) = world(NamesKept, nodes=2, until_s=1.0).run().errors
+    assert "durable where cannot hold a Place" in said
+
+
+def test_values_of_one_shape_are_judged_once() -> None:
+    codec = Codec.of(Layout.of(Names))
+    calls: list[Any] = []
+    encode = codec.encode
+    codec.encode = lambda value: calls.append(value) or encode(value)  # type: ignore
+    judge = Judge(codec)
+    for number in range(5):
+        for value in (Ping(number), Wrapped(("a", number)), Wrapped(None), number, "a"):
+            judge.check(value)
+    # The first of a class, and the first of each shape.
+    assert calls == [Ping(0), Wrapped(("a", 0)), Wrapped(None), Ping(1), Wrapped(("a", 1))]
+    with pytest.raises(InvalidError):
+        judge.check(Wrapped((Place(1),)))

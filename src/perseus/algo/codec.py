@@ -7,9 +7,10 @@ that is missing takes its default, a newer version than is known here is refused
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -151,6 +152,54 @@ class Codec:
             elif field.default is MISSING and field.default_factory is MISSING:
                 raise InvalidError(f"{name} lacks {field.name}")
         return kind(**known)
+
+
+class Judge:
+    """Says of many values whether they can be sent and kept, mostly by a look in a set:
+    values of one class with fields of the same classes are judged once."""
+
+    __slots__ = ("_codec", "_known", "_readers")
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._known: set[Any] = set(_PLAIN)
+        # By class what gives the values of its fields.
+        self._readers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+
+    def check(self, value: Any) -> None:
+        """Raises InvalidError for what the codec would refuse."""
+        kind = value.__class__
+        if kind in self._known:
+            return
+        read = self._readers.get(kind)
+        if read is None:
+            self._judge(value)
+            return
+        shape = (kind, *map(_shape, read(value)))
+        if shape not in self._known:
+            self._codec.encode(value)
+            self._known.add(shape)
+
+    def _judge(self, value: Any) -> None:
+        """One of a class that was not seen before, or that is not kept in mind."""
+        self._codec.encode(value)
+        kind = type(value)
+        if isinstance(value, Enum) or (is_dataclass(kind) and not fields(kind)):
+            self._known.add(kind)
+        elif is_dataclass(kind):
+            self._readers[kind] = _reader([field.name for field in fields(kind)])
+
+
+def _shape(value: Any) -> Any:
+    kind = value.__class__
+    if kind is tuple and value:
+        return tuple, value[0].__class__, value[-1].__class__
+    return kind
+
+
+def _reader(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    read = attrgetter(*names)
+    return read if len(names) > 1 else lambda value: (read(value),)
 
 
 def _version(kind: type) -> int:

@@ -153,7 +153,7 @@ class Driver:
         process = kind._host_create(place, self, _Chance(), disk, options or {})
         self._processes[place.id] = process
         self._timers[place.id] = 0
-        self._step(process, "start", (disk,), process.start)
+        self._step(process, "start", (disk,), process._host_start)
         return process
 
     def deliver(

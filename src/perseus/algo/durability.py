@@ -125,8 +125,8 @@ def check(name: str, value: object) -> None:
     kind = value.__class__
     if kind in _PLAIN or isinstance(value, Enum):
         return
-    if isinstance(value, tuple | frozenset):
-        for item in value:
+    if kind in (tuple, frozenset):
+        for item in cast(Any, value):
             check(name, item)
     elif kind in (list, set, dict):
         items: Any = value.values() if isinstance(value, dict) else value

@@ -6,8 +6,9 @@ to persist, ``_outbox`` to send once they are, ``_spawned`` to start. The proces
 itself does no I/O, so all hosts drive the very same code.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 from perseus.algo import durability
 from perseus.errors import InvalidError
@@ -117,6 +118,51 @@ def _inherited_handlers(kind: type["Process"]) -> dict[type, Handler]:
     return found
 
 
+def _check_names(kind: type["Process"]) -> None:
+    """Raises InvalidError when a name of the class takes the place of one that is needed."""
+    for name, value in vars(kind).items():
+        if name in RESERVED and not _calls_super(value):
+            raise InvalidError(
+                f"{kind.__name__}.{name} takes the place of Process.{name}",
+                hint=f"another name for it, or super().{name}(...) within to add to it",
+            )
+        for base in kind.__mro__[1:-1]:
+            if name in vars(base) and not name.startswith("__"):
+                _check_override(kind, name, value, base)
+                break
+
+
+def _check_override(kind: type["Process"], name: str, value: object, base: type) -> None:
+    """Of a name that a base has too: a handler replaces a handler of the same message."""
+    own, inherited = getattr(value, "_handles", ()), getattr(vars(base)[name], "_handles", ())
+    if own and not set(own) & set(inherited):
+        what = f"handles {inherited[0].__name__}" if inherited else "is called by other names"
+        raise InvalidError(
+            f"{kind.__name__}.{name} handles {own[0].__name__}, and takes the place of"
+            f" {base.__name__}.{name}, which {what}",
+            hint=f"another name for it, as {name}_{own[0].__name__.lower()}",
+        )
+    if inherited and not own and not _takes_message(value):
+        raise InvalidError(
+            f"{kind.__name__}.{name} takes the place of {base.__name__}.{name}, which handles"
+            f" {inherited[0].__name__}, but does not take (self, sender, message)",
+            hint="another name for it, or those arguments to replace the handler",
+        )
+
+
+def _calls_super(value: object) -> bool:
+    code = getattr(value, "__code__", None)
+    return code is not None and "super" in code.co_names
+
+
+def _takes_message(value: object) -> bool:
+    try:
+        inspect.signature(cast(Any, value)).bind(None, "", None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 class Process:
     """A process of a distributed algorithm; see ``perseus.algo``."""
 
@@ -142,6 +188,7 @@ class Process:
                 hint="set what is volatile in start(), what survives with durable(...),"
                 " and options as class attributes",
             )
+        _check_names(cls)
         cls._properties = []
         cls._durable = durability.attributes_of(cls)
         cls._handlers = _inherited_handlers(cls)
@@ -309,6 +356,18 @@ class Process:
             setattr(process, name, value)
         return process
 
+    def _host_start(self) -> None:
+        """Runs ``start``, and raises InvalidError when it took a name that is the host's."""
+        space = self.__dict__
+        before = {name: space[name] for name in _KEPT}
+        self.start()
+        for name, value in space.items():
+            if name in RESERVED and before.get(name, self) is not value and name not in _COUNTED:
+                raise InvalidError(
+                    f"{type(self).__name__}.start sets self.{name}, which is Process's own",
+                    hint="another name for it",
+                )
+
     def _host_deliver(self, sender: Id, message: Any, number: int = 0, answers: int = 0) -> None:
         """Runs the handler of a message."""
         if answers:
@@ -342,3 +401,21 @@ class Process:
     _asked: int
     _requests: dict[int, Request]
     _requested: int
+
+
+# What a class may have of its own, of the names of Process.
+OVERRIDDEN = ("start", "unhandled", "client", "clients")
+# Attributes that hosts and handlers change: counts, and what a step leaves.
+_COUNTED = frozenset({"_is_over", "_sender", "_asked", "_requested"})
+# Those that stay what they are for a life.
+_KEPT = (
+    "id", "peers", "everyone", "majority", "random", "_changes", "_host", "_place",
+    "_outbox", "_spawned", "_requests",
+)  # fmt: skip
+# By class attributes these are set for each class anew, above.
+_OF_CLASSES = ("_handlers", "_durable", "_properties")
+RESERVED = frozenset(
+    name
+    for name in (*vars(Process), *Process.__annotations__)
+    if not name.startswith("__") and name not in (*OVERRIDDEN, *_OF_CLASSES)
+)

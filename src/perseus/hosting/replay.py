@@ -229,7 +229,7 @@ class Replay:
 
     def _handle(self, line: Line, process: Process) -> None:
         if line["k"] == "start":
-            process.start()
+            process._host_start()
         elif line["k"] == "timer":
             handler, arguments = self._timers[process.id][line["i"]]
             if getattr(handler, "__name__", "") != line["what"]:

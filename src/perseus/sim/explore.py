@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from perseus.algo.codec import Codec, Judge
 from perseus.algo.durability import GONE, Key
 from perseus.algo.layout import Layout
 from perseus.algo.process import Handler, Id, Place, Process
@@ -178,6 +179,7 @@ class Explorer:
         self._bounds = bounds or Bounds()
         self._host = _Host()
         self._layout = layout
+        self._judge = Judge(Codec.of(layout))
         self._members = layout.members(nodes)
         kinds = {group.kind for group in layout.groups.values()}
         found = {id(each): each for each in properties_of(layout)}
@@ -234,7 +236,7 @@ class Explorer:
         options = self._layout.groups[cell.place.group].options
         cell.process = cell.kind._host_create(cell.place, self._host, _Least(), cell.disk, options)
         following = _begun(state, process_id, cell, Happened(0.0, "start", process_id))
-        self._step(following, cell, cell.process.start, ())
+        self._step(following, cell, cell.process._host_start, ())
         return following
 
     # What may happen next.
@@ -316,6 +318,8 @@ class Explorer:
 
     def _take_sends(self, state: _State, process: Process) -> None:
         sends, process._outbox = process._outbox, []
+        for _, message, *_ in sends:
+            self._judge.check(message)
         for to, message, number, answers in sends:
             if to not in state.cells:
                 raise InvalidError(f"{process.id} sends to {to!r}, which is nobody")

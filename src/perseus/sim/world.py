@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+from perseus.algo.codec import Codec, Judge
 from perseus.algo.durability import GONE, Changes, Key
 from perseus.algo.layout import Group, Layout
 from perseus.algo.process import Handler, Id, Place, Process
@@ -120,6 +121,8 @@ class World:
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[Id, _Node] = {}
         self._watch = Watch(self, layout)
+        # What could not go to another machine, or to a disk, does not go here either.
+        self._check = Judge(Codec.of(layout)).check
         self._use(self.faults)
         self._build(layout, nodes)
         names = [node.name for node in self._nodes.values() if not node.is_client]
@@ -218,7 +221,7 @@ class World:
         self._watch.refresh(self._all_processes())
         if self._trace is not None:
             self._trace(self.now, "start", process_id, None)
-        self._step(node, process, process.start)
+        self._step(node, process, process._host_start)
 
     def _all_processes(self) -> list[Process]:
         return [process for node in self._nodes.values() for process in node.processes.values()]
@@ -296,6 +299,9 @@ class World:
     def _commit(
         self, node: _Node, process: Process, changes: Changes, sends: Sends, spawned: list[Any]
     ) -> None:
+        for value in changes.values():
+            if value is not GONE:
+                self._check(value)
         node.pending.append((process, changes, sends, spawned))
         due = node.crash_due
         if due is not None and changes and due.kind == "crash-before-commit":
@@ -328,6 +334,7 @@ class World:
                     f"{sender} sends to {to!r}, which is nobody",
                     hint="ids are in self.peers and self.group(name)",
                 )
+            self._check(message)
             drawn = self._random()
             mark = self.messages
             if self._trace is not None:
