@@ -17,7 +17,7 @@ import errno
 import os
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -89,10 +89,35 @@ class ChunkFile:
         self._fenced = state.sealed or state.fenced
         self._broken: PerseusError | None = None
         self._writing = False
+        # Puts the names in a folder on disk, and whether those of its files are; see ``create``.
+        self._sync_names: Callable[[Path], None] = sync_folder
+        self._named = True
 
     @classmethod
-    def create(cls, base: Path, chunk: int, version: int, *, fetching: bool = False) -> "ChunkFile":
-        """A new, empty replica, its names on disk. AlreadyExistsError, FullError."""
+    def create(
+        cls,
+        base: Path,
+        chunk: int,
+        version: int,
+        *,
+        fetching: bool = False,
+        sync_names: Callable[[Path], None] = sync_folder,
+    ) -> "ChunkFile":
+        """A new, empty replica. AlreadyExistsError, FullError.
+
+        Nothing of it is sure to be on disk before its first record is: the sync of that takes
+        the beginning of the log along, and ``sync_names`` of the folder follows. Nothing was
+        acknowledged until then, so that a crash may take all of it or any part:
+
+        - without a log or without bytes it is swept by the next scan;
+        - a log with a header and no record is an empty replica;
+        - a log that was given its name and not its content, beside bytes that the kernel has
+          written by itself, cannot be told from rot. It is kept as rot is, and told of as
+          a replica without a version, which counts as none while its chunk is open.
+
+        A record is written only after its bytes are on disk, so that one which the kernel
+        puts there by itself vouches for nothing that is missing.
+        """
         state = log.LogState(chunk, version, fetching=fetching)
         content = log.encode_whole(state)
         state.end_bytes = len(content)
@@ -102,8 +127,6 @@ class ChunkFile:
             for path in (data_path(base), log_path(base)):
                 made.append((path, os.open(path, flags, 0o600)))
             _write_all(made[1][1], content, 0)
-            os.fsync(made[1][1])
-            sync_folder(base.parent)
         except OSError as error:
             for path, descriptor in made:
                 os.close(descriptor)
@@ -111,7 +134,11 @@ class ChunkFile:
             if error.errno == errno.EEXIST:
                 raise AlreadyExistsError(f"chunk {chunk:016x} is here already") from error
             raise disk_error(error, f"creating chunk {chunk:016x}") from error
-        return cls(base, state, made[0][1], made[1][1])
+        file = cls(base, state, made[0][1], made[1][1])
+        file._sync_names = sync_names
+        # One that is being fetched gets its real name, and a sync of it, when it is whole.
+        file._named = fetching
+        return file
 
     @classmethod
     def open(cls, base: Path, chunk: int) -> "ChunkFile":
@@ -214,6 +241,7 @@ class ChunkFile:
         try:
             os.fdatasync(self._data)
             self._append_log(log.encode_sync(length, first, blocks, tail))
+            self._name()
         except OSError as error:
             raise self._break(error) from error
         with self._changed:
@@ -224,6 +252,12 @@ class ChunkFile:
         if self._state.end_bytes > LOG_COMPACT_BYTES:
             self._compact()
         return length
+
+    def _name(self) -> None:
+        """With ``_syncing`` held: its first record is on disk, its names follow."""
+        if not self._named:
+            self._sync_names(self._base.parent)
+            self._named = True
 
     def rollback(self) -> None:
         """Forgets what is appended and not synced."""
@@ -259,6 +293,7 @@ class ChunkFile:
                 return
             try:
                 self._append_log(log.encode_fence(self._state.version))
+                self._name()
             except OSError as error:
                 raise disk_error(error, f"fencing chunk {self.chunk:016x}") from error
             self._state.fenced = True
@@ -294,10 +329,11 @@ class ChunkFile:
             tail = crc32c(self.read(start, length_bytes - start)) if length_bytes > start else 0
         try:
             self._append_log(log.encode_seal(length_bytes, version, tail))
+            self._name()
             with self._changed:
                 self._take_seal(version, length_bytes, tail)
+            # Needs no sync: bytes behind the seal are never read, and are cut when it is opened.
             os.ftruncate(self._data, length_bytes)
-            os.fdatasync(self._data)
         except OSError as error:
             raise self._break(error) from error
         if self._state.end_bytes > LOG_SEALED_BYTES:
@@ -417,7 +453,7 @@ class ChunkFile:
         try:
             os.rename(data_path(self._base), data_path(base))
             os.rename(log_path(self._base), log_path(base))
-            sync_folder(base.parent)
+            self._sync_names(base.parent)
         except OSError as error:
             raise disk_error(error, f"placing chunk {self.chunk:016x}") from error
         self._base = base
@@ -516,8 +552,8 @@ class CorruptBlockError(CorruptError):
 def recover(chunk: int, content: bytes, data_bytes: int) -> log.LogState:
     """The state of a replica from its log and the size of its data; CorruptError.
 
-    A log that vouches for more bytes than there are means damage, not a crash. So does one
-    without a version: that is on disk before the first byte.
+    A log that vouches for more bytes than there are means damage, not a crash. One without
+    a version is damaged, too, or was never synced; see ChunkFile.create.
     """
     state = log.decode(content, chunk)
     if not state.version:

@@ -109,6 +109,8 @@ class ChunkStore:
         # Entries whose file is open and unused, the oldest first.
         self._idle: OrderedDict[int, Entry] = OrderedDict()
         self._recent = RecentPages()
+        # Folders whose names may not be on disk yet.
+        self._new_folders: set[str] = set()
         self._lock_file = -1
 
     def open(self) -> None:
@@ -127,6 +129,8 @@ class ChunkStore:
             ) from error
         try:
             self._check_format()
+            # The names of folders that the chunkserver before this one has made.
+            chunkfile.sync_folder(self._folder)
             self._scan()
         except BaseException:
             os.close(self._lock_file)
@@ -336,9 +340,18 @@ class ChunkStore:
     def _create(self, base: Path, chunk: int, version: int, *, fetching: bool = False) -> ChunkFile:
         self.check_room()
         if not base.parent.exists():
+            self._new_folders.add(base.parent.name)
             base.parent.mkdir(mode=0o700, exist_ok=True)
+        return ChunkFile.create(
+            base, chunk, version, fetching=fetching, sync_names=self._sync_names
+        )
+
+    def _sync_names(self, folder: Path) -> None:
+        """Puts the names in a folder on disk, and its own; from any thread."""
+        chunkfile.sync_folder(folder)
+        if folder.name in self._new_folders:
             chunkfile.sync_folder(self._folder)
-        return ChunkFile.create(base, chunk, version, fetching=fetching)
+            self._new_folders.discard(folder.name)
 
     def _place(self, chunk: int, file: ChunkFile) -> None:
         """A fetched replica comes under its name, instead of what was there."""
@@ -499,7 +512,7 @@ def _scan_replica(base: Path, data_bytes: int | None) -> Entry | None:
         raise
     except PerseusError:
         if not data_bytes:
-            # The crash came while it was made: its log is on disk before its first byte.
+            # The crash came before its first sync; see ChunkFile.create.
             _remove(base)
             return None
         return Entry(chunk, 0, 0, False, 0, told=True)

@@ -241,7 +241,7 @@ class Replication:
                 self._garbage.add(node_id, replica.chunk, replica.version + 1)
             return
         is_holder = node_id in chunk.nodes
-        if replica.corrupt:
+        if replica.corrupt and not (is_holder and self._is_unborn(chunk, replica)):
             where = f"chunk {chunk.id:016x} on {self._state.name(node_id)}"
             self._damaged(at, chunk, node_id, replica.version, f"{where} is damaged")
         if chunk.is_open:
@@ -272,6 +272,13 @@ class Replication:
             self._state.confirm(chunk, node_id)
             self._repair.arrived(chunk, node_id)
             self._repair.look(at, chunk)
+
+    def _is_unborn(self, chunk: Chunk, replica: Replica) -> bool:
+        """Whether it looks as if its node crashed before the first sync: no cause for alarm.
+
+        Should its log have rotted, the chunk's other holders have what was acknowledged.
+        """
+        return chunk.is_open and not replica.version and len(self._state.good(chunk)) > 1
 
     def _adopt(self, chunk: Chunk, node_id: str) -> None:
         if node_id not in chunk.nodes:
