@@ -35,9 +35,16 @@ def _add_runs(algo: Any, command: Make) -> None:
         "run",
         "start the processes of an algorithm on the nodes, and print the run's id",
         "runs:run",
-        "perseus algo run raft.py:Raft --nodes 5\nperseus algo run perseus.algo.library.kv:Kv",
+        "perseus algo run raft.py:Raft --nodes 5\nperseus algo run perseus.algo.library.kv:Kv\n"
+        "perseus algo run my.py:Node --workload broadcast",
     )
     run.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS; also a Layout")
+    run.add_argument(
+        "--workload",
+        default="",
+        metavar="NAME",
+        help="the problem it solves: echo, broadcast, lin-kv, ...; see docs/workloads.md",
+    )
     run.add_argument("--nodes", type=int, default=5, metavar="N", help="processes; default 5")
     ps = command(
         algo, "ps", "list runs, or the processes of one", "runs:ps", "perseus algo ps @last"

@@ -10,6 +10,7 @@ from pathlib import Path
 from perseus.client.cluster import Cluster
 from perseus.client.context import Context
 from perseus.errors import ConflictError, PerseusError
+from perseus.hosting.program import BUNDLE, unpack
 from perseus.hosting.run import RECORD, Run, state_folder
 
 LOCK = "lock"
@@ -32,6 +33,8 @@ def _serve(process: str) -> None:
     from perseus.hosting.supervisor import Supervisor, host_of
 
     run = Run.decode(Path(RECORD).read_bytes())
+    if run.has_program:
+        unpack(Path(BUNDLE).read_bytes(), Path())
     folder = state_folder(os.environ, run.run) / process
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Held while this task lives: an attempt that was given up may still be there.

@@ -14,8 +14,9 @@ from perseus.algo.process import Id
 from perseus.errors import NotFoundError, PerseusError
 from perseus.hosting import trace
 from perseus.hosting.merge import Traces
+from perseus.hosting.program import BUNDLE, unpack
 from perseus.hosting.replay import Checked, Replay
-from perseus.hosting.run import PROGRAM, Run
+from perseus.hosting.run import Run
 from perseus.hosting.runs import Runs
 
 # How long a line waits for one of another process that was before it.
@@ -25,9 +26,8 @@ LINES_MAXIMUM = 100_000
 
 def check(runs: Runs, run: Run, folder: Path) -> tuple[Checked, Traces]:
     """Takes the run again. Its program is put into ``folder``, and loaded."""
-    source = f"{run.folder}/{PROGRAM}"
-    if run.subject.startswith(f"{PROGRAM}:"):
-        (folder / PROGRAM).write_bytes(runs.cluster.fs.read_bytes(source))
+    if run.has_program:
+        unpack(runs.cluster.fs.read_bytes(f"{run.folder}/{BUNDLE}"), folder)
     layout = run.layout(str(folder))
     traces = fetch(runs, run)
     return Replay(run, layout, traces).run(), traces

@@ -1,7 +1,7 @@
 """What a run is: its record, and where its things lie.
 
-In the filestore, in ``/algo/RUN``: ``run.json`` (this record), ``program.py`` where the
-algorithm is a file, ``jobs.json`` (process to job), and ``at/PROCESS`` (where it answers).
+In the filestore, in ``/algo/RUN``: ``run.json`` (this record), ``program.zip`` where the
+algorithm is not installed, ``jobs.json`` (process to job), and ``at/PROCESS`` (where it answers).
 On a node, in its data folder: ``algo/RUN/PROCESS``, what is durable to the process.
 """
 
@@ -14,11 +14,10 @@ import msgspec
 from perseus.algo.layout import Layout
 from perseus.algo.process import Id, Place
 from perseus.errors import InvalidError
-from perseus.sim.load import load
+from perseus.hosting import program
 
 FOLDER = "/algo"
 RECORD = "run.json"
-PROGRAM = "program.py"
 JOBS = "jobs.json"
 
 
@@ -37,6 +36,10 @@ class Run(msgspec.Struct, frozen=True):
     clients: tuple[Id, ...]
     # Seconds since 1970.
     started_at_s: float
+    # Its modules are beside the record, and come to each node with it.
+    has_program: bool = False
+    # The problem that it solves; its clients and what must hold come with Perseus.
+    workload: str = ""
 
     @property
     def folder(self) -> str:
@@ -48,9 +51,8 @@ class Run(msgspec.Struct, frozen=True):
         return f"{self.folder}/at/{process}"
 
     def layout(self, folder: str = ".") -> Layout:
-        """The algorithm, loaded; where it is a file, that lies in ``folder``."""
-        is_file = self.subject.startswith(f"{PROGRAM}:")
-        return load(f"{folder}/{self.subject}" if is_file else self.subject)
+        """The algorithm, loaded; its program is unpacked in ``folder`` when it has one."""
+        return program.loaded(self.subject, self.workload, folder)
 
     def place(self, process: Id, restarts: int) -> Place:
         """Who a process is."""

@@ -23,7 +23,8 @@ from perseus.errors import (
     UnavailableError,
 )
 from perseus.hosting.certificate import RunCertificate
-from perseus.hosting.run import FOLDER, JOBS, PROGRAM, RECORD, Run
+from perseus.hosting.program import BUNDLE, Program
+from perseus.hosting.run import FOLDER, JOBS, RECORD, Run
 from perseus.ids import ALPHABET
 from perseus.proto.v1 import algo_pb2
 from perseus.rpc import services
@@ -70,18 +71,20 @@ class Runs:
 
     # Beginning.
 
-    def start(self, target: str, nodes: int) -> Run:
+    def start(self, target: str, nodes: int, workload: str = "") -> Run:
         """Begins a run of ``target`` with as many processes as ``nodes`` says where the layout
-        does not; returns when each has begun."""
-        layout = load(target)
-        run = self._planned(target, layout, nodes)
+        does not, and with the clients of the problem that it solves; returns when each has
+        begun."""
+        layout, program = load(target, workload), Program.of(target)
+        program.check()
+        run = self._planned(target, layout, nodes, program, workload)
         files = self.cluster.fs
         files.mkdir(f"{run.folder}/at", parents=True)
         placed = {RECORD: f"{run.folder}/{RECORD}"}
         files.write_bytes(placed[RECORD], run.encode())
-        if _is_file(target):
-            placed[PROGRAM] = f"{run.folder}/{PROGRAM}"
-            files.write_bytes(placed[PROGRAM], Path(target.rpartition(":")[0]).read_bytes())
+        if run.has_program:
+            placed[BUNDLE] = f"{run.folder}/{BUNDLE}"
+            files.write_bytes(placed[BUNDLE], program.pack())
         jobs: dict[Id, str] = {}
         try:
             for process, node in run.nodes.items():
@@ -107,19 +110,22 @@ class Runs:
         )
         return job.job_id
 
-    def _planned(self, target: str, layout: Layout, nodes: int) -> Run:
+    def _planned(
+        self, target: str, layout: Layout, nodes: int, program: Program, workload: str
+    ) -> Run:
         groups = layout.members(nodes)
         clients = [i for name, ids in groups.items() if layout.groups[name].is_client for i in ids]
         others = [i for ids in groups.values() for i in ids if i not in clients]
-        name = target.rpartition(":")[2]
         return Run(
             "".join(random.SystemRandom().choice(ALPHABET) for _ in range(RUN_ID_LENGTH)),
             target,
-            f"{PROGRAM}:{name}" if _is_file(target) else target,
+            program.subject,
             groups,
             self._spread(others, clients),
             tuple(clients),
             time.time(),
+            bool(program.files),
+            workload,
         )
 
     def _spread(self, others: Sequence[Id], clients: Sequence[Id]) -> dict[Id, str]:
@@ -279,11 +285,6 @@ class Runs:
             except DeadlineError:
                 away.append(node)
         return away
-
-
-def _is_file(target: str) -> bool:
-    place = target.rpartition(":")[0]
-    return place.endswith(".py") or "/" in place
 
 
 def _deaf(to: Sequence[Id]) -> algo_pb2.BefallRequest:

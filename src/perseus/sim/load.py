@@ -65,8 +65,10 @@ def _module(place: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    # As for a script: its neighbours can be imported.
-    sys.path.insert(0, str(path.parent))
+    # As for a script: its neighbours can be imported, also later, by a handler; then what is
+    # installed comes first, for Perseus itself imports late.
+    beside = str(path.parent)
+    sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -75,5 +77,7 @@ def _module(place: str) -> ModuleType:
             f"{place} cannot be loaded: {type(error).__name__}: {error}", hint=f"python3 {place}"
         ) from error
     finally:
-        sys.path.remove(str(path.parent))
+        sys.path.remove(beside)
+    if beside not in sys.path:
+        sys.path.append(beside)
     return module

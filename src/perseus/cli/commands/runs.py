@@ -32,9 +32,11 @@ def run(invocation: Invocation) -> int:
     options, console = invocation.options, invocation.console
     if not 1 <= options.nodes <= NODES_MAXIMUM:
         raise UsageError(f"--nodes {options.nodes} is not possible", hint=f"1 to {NODES_MAXIMUM}")
-    made = Runs(invocation.cluster).start(options.target, options.nodes)
+    runs = Runs(invocation.cluster)
+    made = runs.start(options.target, options.nodes, options.workload)
     if console.as_json:
-        console.json({"run": made.run, "target": made.target, "nodes": made.nodes})
+        about = {"run": made.run, "target": made.target, "workload": made.workload}
+        console.json(about | {"nodes": made.nodes})
         return 0
     console.line(made.run)
     console.say(f"{len(made.nodes)} processes on {len(set(made.nodes.values()))} nodes")
@@ -64,7 +66,13 @@ def _list(runs: Runs, invocation: Invocation) -> int:
     if console.as_json:
         console.json(
             [
-                {"run": each.run, "target": each.target, "state": state, "nodes": each.nodes}
+                {
+                    "run": each.run,
+                    "target": each.target,
+                    "workload": each.workload,
+                    "state": state,
+                    "nodes": each.nodes,
+                }
                 for each, state in found
             ]
         )
