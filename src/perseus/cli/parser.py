@@ -492,6 +492,7 @@ def _add_algorithms(commands: Subparsers) -> None:
         "simulation:simulate",
         """
 perseus sim raft.py:Raft --nodes 5 --seeds 1000
+perseus sim raft.py:Raft --seeds 100000 --cluster
 perseus sim perseus.algo.library.kv:Kv
 perseus sim my.py:Node --workload broadcast --nodes 5 --seeds 200
 perseus sim lock.py:Lock --explore --nodes 3 --timeouts 3 --crashes 1
@@ -511,7 +512,10 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     sim.add_argument(
         "--faults", default="all", metavar="WHICH", help="none, network, crash, some, steady or all"
     )
-    sim.add_argument("--processes", type=int, default=0, metavar="N", help="default: one a core")
+    sim.add_argument("--cluster", action="store_true", help="on all nodes, as an array job")
+    sim.add_argument(
+        "--processes", type=int, default=0, metavar="N", help="at once; default: one a core"
+    )
     sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
     every = sim.add_argument_group("all orders of a small configuration, instead of seeds")
     every.add_argument("--explore", action="store_true", help="try every order of events")

@@ -1,7 +1,7 @@
 """Many runs: one for each seed, spread over the cores."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -72,7 +72,9 @@ def run_one(about: Plan, seed: int) -> Outcome:
     return world(about, seed).run()
 
 
-def run_many(about: Plan, seeds: Sequence[int], processes: int = 0) -> Iterator[Outcome]:
+def run_many(
+    about: Plan, seeds: Sequence[int], processes: int = 0
+) -> Generator[Outcome, None, None]:
     """The runs of all seeds, in their order; closing the iterator ends the rest."""
     load(about.target, about.workload)
     processes = processes or os.cpu_count() or 1

@@ -7,7 +7,8 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,17 @@ def simulate(invocation: Invocation) -> int:
     about = _plan(options)
     layout = load(about.target, about.workload)
     if options.explore:
+        _refuse_cluster(options, "--explore goes through states one after the other, here")
         return _explore(invocation, layout, about.nodes)
     if options.seed is not None:
+        _refuse_cluster(options, "--seed is one run, here")
         return _replay(invocation, about, options.seed)
     return _Series(invocation, about).run()
+
+
+def _refuse_cluster(options: Any, why: str) -> None:
+    if options.cluster:
+        raise UsageError(f"--cluster is for many seeds; {why}", hint="--seeds 1000 --cluster")
 
 
 def fix_hashes() -> None:
@@ -200,14 +208,23 @@ class _Series:
         if not 1 <= options.seeds <= SEEDS_MAXIMUM:
             raise UsageError(f"--seeds {options.seeds} is not possible", hint="--seeds 1000")
         seeds = range(options.first, options.first + options.seeds)
-        for outcome in runner.run_many(self.about, seeds, options.processes):
-            self._count(outcome)
-            if outcome.violation is not None:
-                self._clear()
-                return self._failed(outcome)
-            self._progress(len(seeds))
+        with closing(self._outcomes(seeds)) as outcomes:
+            for outcome in outcomes:
+                self._count(outcome)
+                if outcome.violation is not None:
+                    break
+                self._progress(len(seeds))
         self._clear()
-        return self._held(seeds)
+        return self._held(seeds) if outcome.violation is None else self._failed(outcome)
+
+    def _outcomes(self, seeds: Sequence[int]) -> Generator[Outcome, None, None]:
+        """In the order of the seeds, from wherever they are run."""
+        if not self.invocation.options.cluster:
+            return runner.run_many(self.about, seeds, self.invocation.options.processes)
+        from perseus.hosting import seeds as hosted
+
+        parallel = self.invocation.options.processes
+        return hosted.run_many(self.invocation.cluster, self.about, seeds, parallel)
 
     def _count(self, outcome: Outcome) -> None:
         self.done += 1

@@ -1,0 +1,91 @@
+"""``perseus sim --cluster``: the same verdicts as on one machine, by an array job."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+from algo_harness import Lab
+from harness import until
+from test_cli_sim import example
+
+from perseus.client.messages import JobInfo
+
+FEW = ("--nodes", "3", "--seeds", "60")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with harness.cluster(tmp_path_factory.mktemp("sim"), 2) as cluster:
+        made = Lab(cluster)
+        with made.client:
+            yield made
+
+
+def _jobs(lab: Lab) -> list[JobInfo]:
+    return [job for job in lab.client.jobs() if job.name.startswith("sim ")]
+
+
+def _sim(lab: Lab, *arguments: str) -> tuple[int, Any]:
+    done = lab.cluster.perseus("--json", "sim", *arguments)
+    said = done.json()
+    said.pop("seconds", None)
+    return done.code, said
+
+
+def _is_clean(lab: Lab) -> bool:
+    return lab.client.fs.ls("/sim") == []
+
+
+def test_all_seeds_are_run_and_counted_as_here(lab: Lab, tmp_path: Path) -> None:
+    target = f"{example(tmp_path)}:Lock"
+    code, said = _sim(lab, target, *FEW, "--first", "7", "--cluster")
+    assert (code, said) == _sim(lab, target, *FEW, "--first", "7")
+    assert code == 0 and said["seeds"] == 60 and said["violation"] is None
+    (job,) = _jobs(lab)
+    assert job.state == "finished" and job.count > 1
+
+
+def test_the_first_seed_that_fails_is_the_same_as_here(lab: Lab, tmp_path: Path) -> None:
+    """Its program is two files."""
+    path = example(tmp_path)
+    text = path.read_text().replace('durable("")', "FIRST").replace(": str = FIRST", " = FIRST")
+    path.write_text("from beginning import FIRST\n" + text)
+    (tmp_path / "beginning.py").write_text('FIRST = ""\n')
+    code, said = _sim(lab, f"{path}:Lock", *FEW, "--cluster")
+    assert (code, said) == _sim(lab, f"{path}:Lock", *FEW)
+    assert code == 1 and said["violation"]["property"] == "always one holds it"
+    assert "--keep" in said["shrunk"]
+    until(lambda: all(job.has_ended for job in _jobs(lab)), "the rest is cancelled")
+    assert _is_clean(lab)
+
+
+def test_an_interrupt_cancels_the_job(lab: Lab, tmp_path: Path) -> None:
+    known = {job.job_id for job in _jobs(lab)}
+    target = f"{example(tmp_path)}:Lock"
+    started = lab.cluster.start("sim", target, "--seeds", "1000000", "--cluster")
+
+    def mine() -> Any:
+        return next((job for job in _jobs(lab) if job.job_id not in known), None)
+
+    until(lambda: (job := mine()) and job.state == "running", "it runs")
+    started.send_signal(signal.SIGINT)
+    assert started.wait(harness.LIMIT_S) == 130
+    until(lambda: mine().has_ended, "it ends")
+    assert mine().state == "cancelled"
+    assert _is_clean(lab)
+
+
+def test_what_a_node_cannot_run_is_told(lab: Lab, tmp_path: Path) -> None:
+    """It is there only where it was typed."""
+    path = example(tmp_path)
+    text = path.read_text()
+    path.write_text(f"import os\nassert 'PERSEUS_TASK_INDEX' not in os.environ, 'not here'\n{text}")
+    done = lab.cluster.perseus("sim", f"{path}:Lock", *FEW, "--cluster")
+    assert done.code == 125 and "60 of 60 seeds were not run" in done.stderr, done.stderr
+    assert "not here" in done.stderr and "perseus logs --stderr" in done.stderr
+    for words in (["--seed", "3"], ["--explore"]):
+        done = lab.cluster.perseus("sim", f"{path}:Lock", *words, "--cluster")
+        assert done.code == 2 and "--cluster is for many seeds" in done.stderr
