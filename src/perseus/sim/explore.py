@@ -26,7 +26,7 @@ from perseus.algo.properties import Property, View, properties_of
 from perseus.errors import InvalidError
 from perseus.sim.clone import Clones, frozen
 from perseus.sim.trace import Happened, brief
-from perseus.sim.watch import Violation
+from perseus.sim.watch import Violation, said_of
 
 STATES_MAXIMUM = 200_000
 
@@ -345,6 +345,9 @@ class Explorer:
             holds = each.check(view) is not False
         except AssertionError as error:
             said = str(error)
+        except Exception as error:
+            broken = Violation(f"{each.kind} {each.name}", said_of(error), state.depth)
+            raise _Broken(broken, state) from None
         if each.kind == "always" and not holds:
             raise _Broken(Violation(f"always {each.name}", said, state.depth), state)
         if each.kind == "sometimes" and holds:

@@ -1,5 +1,6 @@
 """Watches a run: checks its properties after each step, and says how it went."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,21 @@ class Violation(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Violation, (self.name, self.said, self.at_s)
+
+
+def said_of(error: Exception) -> str:
+    """What a property says by raising: an assertion its words; anything else is a defect of
+    the property, and said with the place where it was raised."""
+    if isinstance(error, AssertionError):
+        return str(error)
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    where = ""
+    if traceback is not None:
+        file = os.path.basename(traceback.tb_frame.f_code.co_filename)
+        where = f" at {file}:{traceback.tb_lineno}"
+    return f"the property itself raised {type(error).__name__}{where}: {error}"
 
 
 @dataclass(frozen=True)
@@ -131,9 +147,11 @@ class Watch:
                 view.changed, view.now_s = process, now_s
                 if watched.check(view) is False:
                     raise self._violation(watched.property, "")
-        except AssertionError as error:
+        except Violation:
+            raise
+        except Exception as error:
             assert watched is not None
-            raise self._violation(watched.property, str(error)) from None
+            raise self._violation(watched.property, said_of(error)) from None
         if self._sometimes[kind]:
             self._look_out(kind, process)
         if self._awaited and self._settled_at_s >= 0.0:
@@ -176,6 +194,9 @@ class Watch:
             if watched.property.kind in ("always", "at_end"):
                 raise self._violation(watched.property, str(error)) from None
             return False
+        except Exception as error:
+            # Not "not yet": who wrote it is to know, and which of his properties it is.
+            raise self._violation(watched.property, said_of(error)) from None
 
     def _violation(self, broken: Property, said: str) -> Violation:
         return Violation(f"{broken.kind} {broken.name}", said, self._world.now)

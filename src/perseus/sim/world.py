@@ -136,9 +136,10 @@ class World:
 
     def run(self) -> Outcome:
         """To its end, or to the first violation of a property."""
-        for node in self._nodes.values():
-            self._start_node(node)
         try:
+            # A property may be broken by the very first step.
+            for node in self._nodes.values():
+                self._start_node(node)
             self._pass(self.until_s)
             self.faults = self.faults.quiet()
             self._use(self.faults)
