@@ -117,3 +117,24 @@ def test_the_variable_is_blamed_only_where_it_named_the_file(
         contexts.load(contexts.named_path("nosuch", os.environ))
     assert ("unset PERSEUS_CONTEXT" in caught.value.hint) == is_advised
     assert "perseus context ls" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"node_name": 3'], ids=repr
+)
+def test_a_damaged_node_is_told_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "perseusd.sock").touch()
+    (tmp_path / "cluster.json").write_bytes(content)
+    with pytest.raises(InvalidError, match=r"cluster\.json") as caught:
+        contexts.of_node(str(tmp_path))
+    assert "perseus context ls" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"name": "lab"}'])
+def test_a_damaged_context_is_told_with_what_to_do(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "lab.json"
+    path.write_text(content)
+    with pytest.raises(InvalidError, match=r"lab\.json") as caught:
+        contexts.load(str(path))
+    assert "perseus login" in caught.value.hint

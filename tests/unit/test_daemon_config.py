@@ -104,3 +104,13 @@ def test_a_long_path_keeps_its_sockets_elsewhere_whoever_asks(
     assert len(os.fsencode(paths.socket)) < config.SOCKET_PATH_MAXIMUM
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert paths.run == found != Paths(tmp_path / ("e" * 100)).run
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "cluster_id": 3}'], ids=repr
+)
+def test_a_damaged_configuration_is_told_with_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / "cluster.json").write_text(content)
+    with pytest.raises(InvalidError, match=r"cluster\.json") as caught:
+        config.load(tmp_path)
+    assert "perseus join" in caught.value.hint

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from perseus.cli import parser, runspec
+from perseus.errors import PerseusError
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "perseus"
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -46,3 +47,52 @@ def test_options_named_in_hints_exist() -> None:
     }
     assert len(named) > 30
     assert [pair for pair in sorted(named) if pair[0] not in known_options()] == []
+
+
+# What a person or a program meets: all of it says what to type next. Not asked of what only
+# parts of Perseus say to each other (a chunk's version, a session), nor of the defects.
+EDGE = (
+    "cli",
+    "client",
+    "daemon",
+    "jobs/spec.py",
+    "jobs/service.py",
+    "filestore/paths.py",
+    "filestore/namespace.py",
+    "filestore/namespace_state.py",
+    "membership/cluster_service.py",
+    "membership/state.py",
+)
+WITHOUT = {"InternalError", "LeaseLostError"}
+
+
+def error_names() -> set[str]:
+    """The exception tree, and the names under which parts of it are derived."""
+    kinds: list[type[PerseusError]] = [PerseusError, *PerseusError.__subclasses__()]
+    return {"UsageError", *(kind.__name__ for kind in kinds)} - WITHOUT
+
+
+def raised(tree: ast.AST) -> Iterator[ast.Call]:
+    names = error_names()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:
+            yield node
+
+
+def has_hint(call: ast.Call) -> bool:
+    """Whether it is given one; an empty string is none."""
+    for keyword in call.keywords:
+        if keyword.arg == "hint":
+            return not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
+    return False
+
+
+def test_an_error_at_the_edge_says_what_to_type_next() -> None:
+    paths = [SOURCE / part for part in EDGE]
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*.py"))]
+    calls = [(file, call) for file in files for call in raised(ast.parse(file.read_text()))]
+    assert len(calls) > 150
+    bare = [
+        f"{file.relative_to(SOURCE)}:{call.lineno}" for file, call in calls if not has_hint(call)
+    ]
+    assert bare == []

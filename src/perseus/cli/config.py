@@ -92,7 +92,10 @@ def _layer(path: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{path} cannot be read: {error}") from None
+        raise InvalidError(
+            f"{path} cannot be read: {error}",
+            hint=f'it is TOML, as in: context = "lab"; mend it, or move it away: mv {path} /tmp',
+        ) from None
     _check(path, values)
     return values
 

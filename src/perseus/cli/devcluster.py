@@ -49,7 +49,9 @@ def up(
 ) -> Path:
     """Starts ``nodes`` daemons in ``folder`` (anew, or those that stopped); its context file."""
     if not 1 <= nodes <= NODES_MAXIMUM:
-        raise UsageError(f"--nodes {nodes} is not between 1 and {NODES_MAXIMUM}")
+        raise UsageError(
+            f"--nodes {nodes} is not between 1 and {NODES_MAXIMUM}", hint="as in --nodes 3"
+        )
     # Before anything is made: what is refused leaves nothing behind.
     settings_module.from_mappings(settings or {})
     folder = folder.resolve()

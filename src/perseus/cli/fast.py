@@ -79,7 +79,8 @@ def flush(code: int) -> int:
         return EXIT_PIPE
     except OSError as error:
         silence_stdout()
-        failed = fail(UnavailableError(f"stdout cannot be written: {error.strerror}"))
+        text = f"stdout cannot be written: {error.strerror}"
+        failed = fail(UnavailableError(text, hint="see where it leads, and whether that is full"))
         return code or failed
     return code
 

@@ -88,7 +88,8 @@ class LightFeed:
         except PerseusError as error:
             self._fail(error)
         except OSError as error:
-            self._fail(UnavailableError(f"stdin cannot be read: {error.strerror}"))
+            hint = "see where it comes from; for none: perseus run -- CMD < /dev/null"
+            self._fail(UnavailableError(f"stdin cannot be read: {error.strerror}", hint=hint))
         self._ended = True
 
     def _fail(self, error: PerseusError) -> None:

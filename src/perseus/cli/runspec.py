@@ -201,7 +201,10 @@ def environment(words: "Sequence[str]") -> "dict[str, str]":
         elif name in os.environ:
             result[name] = _text(name, os.environ[name])
         else:
-            raise UsageError(f"--env {name}: there is no such variable here")
+            raise UsageError(
+                f"--env {name}: there is no such variable here",
+                hint=f"give it a value: --env {name}=VALUE",
+            )
     return result
 
 
@@ -209,7 +212,10 @@ def _text(name: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"--env {name}: its value here is not UTF-8") from None
+        raise UsageError(
+            f"--env {name}: its value here is not UTF-8",
+            hint=f"give it another: --env {name}=VALUE; or pass bytes in a file: --file NAME=/path",
+        ) from None
     return value
 
 
@@ -217,7 +223,8 @@ def pair(word: str, flag: str) -> "tuple[str, str]":
     """``NAME=VALUE`` as a pair; raises UsageError."""
     name, given, value = word.partition("=")
     if not name or not given:
-        raise UsageError(f"{flag} {word!r} is not NAME=VALUE")
+        example = "gpu=yes" if "label" in flag else "lease_s=5"
+        raise UsageError(f"{flag} {word!r} is not NAME=VALUE", hint=f"as in {flag} {example}")
     return name, value
 
 
@@ -252,5 +259,5 @@ def placed_file(word: str) -> "dict[str, str]":
 def _count(text: str, flag: str, least: int) -> int:
     value = units.parse_integer(text, flag)
     if value < least:
-        raise UsageError(f"{flag} {text} is less than {least}")
+        raise UsageError(f"{flag} {text} is less than {least}", hint=f"as in {flag} {least + 3}")
     return value

@@ -59,7 +59,9 @@ def parse_integer(text: str, flag: str = "") -> int:
     try:
         return int(text)
     except ValueError:
-        raise UsageError(f"{_name(flag)}{text!r} is not a whole number") from None
+        raise UsageError(
+            f"{_name(flag)}{text!r} is not a whole number", hint=f"as in {_name(flag)}3"
+        ) from None
 
 
 def format_size(size_bytes: float) -> str:

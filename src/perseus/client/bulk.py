@@ -209,6 +209,8 @@ class _ThreadWriter:
         except _AbandonedError:
             pass
         except OSError as error:
-            self._failure = UnavailableError(f"writing {self._path} broke off: {error}")
+            self._failure = UnavailableError(
+                f"writing {self._path} broke off: {error}", hint="write it again; perseus doctor"
+            )
         finally:
             self._done.set()

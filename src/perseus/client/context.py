@@ -83,17 +83,26 @@ def load(path: str) -> Context:
             hint=_hint_of_missing(path),
         ) from None
     except OSError as error:
-        raise InvalidError(f"the context file {path} cannot be read: {error.strerror}") from None
+        raise InvalidError(
+            f"the context file {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+        ) from None
     try:
         values = loads(text)
         known = {field: str(values.get(field) or "") for field in FIELDS}
     except (ValueError, AttributeError):
         raise InvalidError(
-            f"{path} is not a context (a JSON object)", hint="perseus context ls"
+            f"{path} is not a context (a JSON object)", hint=_hint_of_broken(path)
         ) from None
     if not known["socket"] and not known["address"]:
-        raise InvalidError(f"the context {path} names neither a socket nor an address")
+        raise InvalidError(
+            f"the context {path} names neither a socket nor an address", hint=_hint_of_broken(path)
+        )
     return Context(**known, path=path)
+
+
+def _hint_of_broken(path: str) -> str:
+    """A context can be made anew, and another can be taken meanwhile."""
+    return f"make it anew: rm {path}; perseus login HOST:PORT --token T; others: perseus context ls"
 
 
 def _hint_of_missing(path: str) -> str:
@@ -140,14 +149,17 @@ def of_node(data: str) -> Context | None:
     socket = data + "/run/perseusd.sock"
     if not exists(socket):
         return None
-    about = loads(_read(data + "/cluster.json"))
-    return Context(
-        name=str(about.get("node_name", "")),
-        cluster_id=str(about.get("cluster_id", "")),
-        address=str(about.get("master_address", "")),
-        socket=socket,
-        path=data + "/cluster.json",
-    )
+    path = data + "/cluster.json"
+    try:
+        about = loads(_read(path))
+        name, cluster_id = str(about.get("node_name", "")), str(about.get("cluster_id", ""))
+        address = str(about.get("master_address", ""))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidError(
+            f"{path}, which says what the node of this machine is, is damaged: {error}",
+            hint=f"see to it: cat {path}; to speak to another cluster: perseus context ls",
+        ) from None
+    return Context(name, cluster_id, address, socket, path=path)
 
 
 def is_embedded(context: Context, environment: "Mapping[str, str] | None" = None) -> bool:

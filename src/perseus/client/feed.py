@@ -105,7 +105,8 @@ class Feed:
         except PerseusError as error:
             self._fail(error)
         except (OSError, ValueError) as error:
-            self._fail(UnavailableError(f"stdin cannot be read: {error}"))
+            hint = "see where it comes from; for none: perseus run -- CMD < /dev/null"
+            self._fail(UnavailableError(f"stdin cannot be read: {error}", hint=hint))
 
     def _fail(self, error: PerseusError) -> None:
         if self._stopped.is_set():

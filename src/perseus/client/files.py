@@ -242,13 +242,13 @@ class Files:
             with localfile.writing(target) as opened:
                 return _copy(self.cat(path), opened, total, progress)
         except OSError as error:
-            raise InvalidError(f"{os.fspath(target)} cannot be written: {error.strerror}") from None
+            raise _unwritable(os.fspath(target), error) from None
 
     def _get_direct(self, path: str, target: str, progress: Progress | None) -> int:
         try:
             return self._direct().get(path, target, progress)
         except OSError as error:
-            raise InvalidError(f"{target} cannot be written: {error.strerror}") from None
+            raise _unwritable(target, error) from None
 
     def open(self, path: AnyPath, mode: str = "r") -> "File":
         """A file object on ``path``; see the module's docstring for the modes."""
@@ -286,7 +286,9 @@ class File(io.RawIOBase, BinaryIO):
         super().__init__()
         kind = mode.replace("b", "")
         if kind not in ("r", "w", "a", "x"):
-            raise InvalidError(f"mode {mode!r} is not one of r, w, a, x")
+            raise InvalidError(
+                f"mode {mode!r} is not one of r, w, a, x", hint='files are binary: open(path, "rb")'
+            )
         self._files = files
         self.path = check_path(path)
         self._mode = kind
@@ -408,7 +410,10 @@ def check_path(path: AnyPath) -> str:
             f"{text!r} is not a path of the filestore", hint=f"they begin with '/': /{text}"
         )
     if "\0" in text:
-        raise InvalidError(f"the path {text!r} has a NUL byte in it")
+        raise InvalidError(
+            f"the path {text!r} has a NUL byte in it",
+            hint=f"leave it out: {text.replace(chr(0), '')}",
+        )
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -440,11 +445,24 @@ def _open_local(source: "str | os.PathLike[str]") -> BinaryIO:
     try:
         return open(source, "rb")
     except FileNotFoundError:
-        raise NotFoundError(f"there is no local file {os.fspath(source)}") from None
+        folder = os.path.dirname(os.fspath(source)) or "."
+        raise NotFoundError(
+            f"there is no local file {os.fspath(source)}", hint=f"ls {folder}"
+        ) from None
     except OSError as error:
         raise InvalidError(
-            f"the local file {os.fspath(source)} cannot be read: {error.strerror}"
+            f"the local file {os.fspath(source)} cannot be read: {error.strerror}",
+            hint=f"ls -ld {os.fspath(source)}",
         ) from None
+
+
+def _unwritable(target: str, error: OSError) -> InvalidError:
+    """What is said of a local file that cannot take what comes."""
+    folder = os.path.dirname(target) or "."
+    return InvalidError(
+        f"{target} cannot be written: {error.strerror}",
+        hint=f"ls -ld {folder}; df -h {folder}; or name another file",
+    )
 
 
 def _local_size(source: BinaryIO) -> int | None:

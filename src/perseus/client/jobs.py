@@ -75,7 +75,7 @@ class Job:
     def task(self, index: int) -> "Task":
         """One of its tasks; raises NotFoundError when there is none of this number."""
         if not 0 <= index < max(self.info().count, 1):
-            raise NotFoundError(f"job {self.job_id} has no task {index}")
+            raise _no_task(self.job_id, index)
         return Task(self._transport, self.job_id, index)
 
     def tasks(self) -> "Iterator[Task]":
@@ -163,7 +163,7 @@ class Task:
         for task in self.job.info(first_task=self.index).tasks:
             if task.index == self.index:
                 return task
-        raise NotFoundError(f"job {self.job_id} has no task {self.index}")
+        raise _no_task(self.job_id, self.index)
 
     def wait(self, timeout_s: float | None = None) -> int:
         """The exit code when the task has ended; raises DeadlineError after ``timeout_s``.
@@ -236,6 +236,10 @@ class Task:
             stdout_offset,
             stderr_offset,
         )
+
+
+def _no_task(job_id: str, index: int) -> NotFoundError:
+    return NotFoundError(f"job {job_id} has no task {index}", hint=f"see them: perseus ps {job_id}")
 
 
 def open_events(

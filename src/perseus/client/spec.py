@@ -50,7 +50,10 @@ def _size_bytes(word: str) -> int:
             hint=f"give text: {str(word)!r}" if not isinstance(word, bytes) else "use .decode()",
         )
     if "\0" in word:
-        raise InvalidError("an argument has a NUL byte in it")
+        raise InvalidError(
+            f"the argument {word[:80]!r} has a NUL byte in it",
+            hint="no program can be given one; pass it in a file: --file NAME=/path, or on stdin",
+        )
     try:
         return len(word.encode())
     except UnicodeEncodeError:

@@ -189,7 +189,9 @@ class Stream:
             self._connection = connection
             try:
                 if self._closed:
-                    raise UnavailableError("the call was given up before it was made")
+                    raise UnavailableError(
+                        "the call was given up before it was made", hint="perseus.connect()"
+                    )
                 yield from self._begin(connection)
             finally:
                 self._connection = None
@@ -223,7 +225,10 @@ def identity_of(context: Context) -> Any:
     from perseus.identity.files import Identity
 
     if not context.has_certificate:
-        raise InvalidError(f"the context {context.name!r} has no certificate")
+        raise InvalidError(
+            f"the context {context.name!r} has no certificate",
+            hint=f"perseus login {context.address or 'HOST:PORT'} --token T",
+        )
     return Identity.of(
         Path(context.path or ".").parent,
         context.ca_pem.encode(),

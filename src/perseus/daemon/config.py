@@ -140,10 +140,10 @@ def load(data: Path) -> NodeConfig:
             f"perseus join HOST:PORT --token T --data {data}",
         ) from None
     except (ValueError, OSError) as error:
-        raise InvalidError(f"{path} cannot be read: {error}") from error
+        raise _broken(path, f"cannot be read: {error}") from error
     version = values.get("format") if isinstance(values, dict) else None
     if not isinstance(version, int) or version < 1:
-        raise InvalidError(f"{path} is not a node's configuration (no format)")
+        raise _broken(path, "is not a node's configuration (no format)")
     if version > DATA_VERSION:
         raise IncompatibleError(
             f"{data} was written by a newer Perseus (data format {version}; "
@@ -155,11 +155,20 @@ def load(data: Path) -> NodeConfig:
     for name, value in given.items():
         # Else it would fail much later, and far from here.
         if not isinstance(value, known[name]):
-            raise InvalidError(f"{path} cannot be used: {name} is {value!r}")
+            raise _broken(path, f"cannot be used: {name} is {value!r}")
     try:
         return NodeConfig(**given)
     except TypeError as error:
-        raise InvalidError(f"{path} lacks something: {error}") from error
+        raise _broken(path, f"lacks something: {error}") from error
+
+
+def _broken(path: Path, what: str) -> InvalidError:
+    """It was edited or damaged. What it held stands nowhere else, so no command mends it."""
+    return InvalidError(
+        f"{path} {what}",
+        hint=f"mend it or put back a copy ({path} of a backup); else take this machine as new: "
+        f"perseus join HOST:PORT --token T --data OTHER-FOLDER",
+    )
 
 
 def _kind(annotation: Any) -> type:

@@ -267,7 +267,10 @@ def _new_folder(data: Path) -> Iterator[Paths]:
             hint="choose another folder with --data",
         ) from None
     except ConflictError:
-        raise ConflictError(f"another command is making a node in {data} just now") from None
+        raise ConflictError(
+            f"another command is making a node in {data} just now",
+            hint="wait for it to end, or choose another folder with --data",
+        ) from None
     try:
         # The other command may have come to its end before the lock was ours.
         _check_new(data)

@@ -107,7 +107,16 @@ class Namespace:
             return self._state.info(standing)
         if standing is not None:
             kind = "folder" if isinstance(standing, Folder) else "file"
-            raise AlreadyExistsError(f"{paths.normalise(event.path)} exists already, as a {kind}")
+            where = paths.normalise(event.path)
+            raise AlreadyExistsError(
+                f"{where} exists already, as a {kind}",
+                hint=f"perseus fs stat {where}"
+                + (
+                    f"; that it may be there: perseus fs mkdir -p {where}"
+                    if kind == "folder"
+                    else ""
+                ),
+            )
         self._state.check_folder(names[:-1], event.parents)
         folder = self._state.make_folders(names, event.owner, at.time_s)
         return self._state.info(folder)
@@ -117,7 +126,7 @@ class Namespace:
         names = paths.split(event.target)
         source = paths.normalise(event.source)
         if inode.parent is None:
-            raise InvalidError("/ cannot be renamed")
+            raise InvalidError("/ cannot be renamed", hint="move what is in it: perseus fs ls /")
         if self._state.tree.find(names) is inode:
             return self._state.info(inode)
         standing = self._check_rename_target(inode, source, names, event.replace)
@@ -137,10 +146,17 @@ class Namespace:
         folder = self._state.tree.find(names[:-1])
         assert folder is not None
         if any(above is inode for above in ancestors(folder)):
-            raise InvalidError(f"{source} cannot be moved into itself")
+            raise InvalidError(
+                f"{source} cannot be moved into itself",
+                hint=f"name a folder that is not below it: perseus fs mv {source} /OTHER",
+            )
         standing = self._state.check_target(names, replace)
         if standing is not None and isinstance(inode, Folder):
-            raise AlreadyExistsError(f"/{'/'.join(names)} is a file; a folder cannot replace it")
+            target = f"/{'/'.join(names)}"
+            raise AlreadyExistsError(
+                f"{target} is a file; a folder cannot replace it",
+                hint=f"choose another name, or first: perseus fs rm {target}",
+            )
         return standing
 
     def _remove(self, at: Instant, event: Remove) -> int:
@@ -181,7 +197,10 @@ class Namespace:
         """As ``file``; raises NotFoundError."""
         found = self._state.live_file(inode)
         if found is None:
-            raise NotFoundError(f"there is no file {inode} (any more): it was removed or replaced")
+            raise NotFoundError(
+                f"there is no file {inode} (any more): it was removed or replaced",
+                hint="open it anew by its path: perseus fs ls",
+            )
         return found
 
     def info(self, inode: Inode) -> filestore_pb2.FileInfo:

@@ -271,7 +271,7 @@ class State:
         deepest, count = self.tree.deepest(names)
         if not isinstance(deepest, Folder):
             shown = "/" + "/".join(names[:count])
-            raise InvalidError(f"{shown} is a file, not a folder")
+            raise InvalidError(f"{shown} is a file, not a folder", hint=f"perseus fs stat {shown}")
         if count < len(names) and not parents:
             shown = "/" + "/".join(names)
             raise NotFoundError(f"there is no folder {shown}", hint=f"perseus fs mkdir -p {shown}")

@@ -47,7 +47,10 @@ class Writing:
     def create(self, at: Instant, event: Create) -> filestore_pb2.WriteLease:
         """A new open file; see Files.Create."""
         if event.replicas > REPLICAS_MAXIMUM:
-            raise InvalidError(f"{event.replicas} replicas; the most is {REPLICAS_MAXIMUM}")
+            raise InvalidError(
+                f"{event.replicas} replicas; the most is {REPLICAS_MAXIMUM}",
+                hint=f"--replicas {REPLICAS_MAXIMUM}, or leave it out",
+            )
         if event.attempt:
             return self._create_output(at, event)
         names = paths.split(event.path)
@@ -78,7 +81,8 @@ class Writing:
         names = paths.split(event.path)
         file = self._state.tree.find(names)
         if isinstance(file, Folder):
-            raise InvalidError(f"{paths.normalise(event.path)} is a folder")
+            where = paths.normalise(event.path)
+            raise InvalidError(f"{where} is a folder", hint=f"name a file in it: {where}/NAME")
         if file is None:
             if not event.create:
                 self._state.inode_at(event.path)
@@ -139,7 +143,10 @@ class Writing:
             plan = self._state.chunks.planned(writer.chunk)
             return Allocation(plan.chunk, plan.version, offset_bytes, plan.nodes)
         if len(file.parts) >= CHUNKS_MAXIMUM:
-            raise TooLargeError(f"{self._name(file)} has {CHUNKS_MAXIMUM} chunks, the most")
+            raise TooLargeError(
+                f"{self._name(file)} has {CHUNKS_MAXIMUM} chunks, the most",
+                hint="go on in another file; `split` cuts one",
+            )
         plan = self._state.chunks.plan(file.replicas, event.near_node, event.avoid_nodes)
         writer.chunk = plan.chunk
         self._state.emit(ChunkAllocated(plan.chunk, file.id, file.replicas, plan.nodes))
@@ -242,7 +249,8 @@ class Writing:
         folder = self._state.tree.inodes.get(writer.target)
         if not isinstance(folder, Folder) or not self._state.tree.is_live(folder):
             raise NotFoundError(
-                f"the folder in which {writer.target_name} was to appear was removed meanwhile"
+                f"the folder in which {writer.target_name} was to appear was removed meanwhile",
+                hint="make the folder again and write the file anew: perseus fs mkdir -p FOLDER",
             )
         names = (*paths.split(self._state.tree.path(folder)), writer.target_name)
         return folder, self._state.check_target(names, writer.replace)

@@ -13,6 +13,9 @@ NAME_MAXIMUM_BYTES = 255
 LEVELS_MAXIMUM = 255
 
 ROOT = "/"
+_SHORTER = (
+    "use shorter names or fewer folders; or pack the tree: tar c FOLDER | perseus fs put - /a.tar"
+)
 
 
 def split(path: str) -> tuple[str, ...]:
@@ -25,10 +28,12 @@ def split(path: str) -> tuple[str, ...]:
             f"the path {shown} is not absolute", hint=f"write /{path.removeprefix('./')[:200]}"
         )
     if len(_encode(path, shown)) > PATH_MAXIMUM_BYTES:
-        raise InvalidError(f"the path {shown} is longer than {PATH_MAXIMUM_BYTES} bytes")
+        raise InvalidError(
+            f"the path {shown} is longer than {PATH_MAXIMUM_BYTES} bytes", hint=_SHORTER
+        )
     names = tuple(name for name in path.split("/") if name)
     if len(names) > LEVELS_MAXIMUM:
-        raise InvalidError(f"the path {shown} has more than {LEVELS_MAXIMUM} levels")
+        raise InvalidError(f"the path {shown} has more than {LEVELS_MAXIMUM} levels", hint=_SHORTER)
     for name in names:
         _check(name, shown)
     return names
@@ -76,10 +81,12 @@ def _encode(text: str, shown: str) -> bytes:
 
 def _check(name: str, shown: str) -> None:
     if "\0" in name:
-        raise InvalidError(f"the path {shown} has a NUL character in it")
+        raise InvalidError(f"the path {shown} has a NUL character in it", hint="leave it out")
     if name in (".", ".."):
         raise InvalidError(
             f"the path {shown} has {name!r} in it", hint="write the path out from the root"
         )
     if len(name) > NAME_MAXIMUM_BYTES // 4 and len(name.encode()) > NAME_MAXIMUM_BYTES:
-        raise InvalidError(f"a name in the path {shown} is longer than {NAME_MAXIMUM_BYTES} bytes")
+        raise InvalidError(
+            f"a name in the path {shown} is longer than {NAME_MAXIMUM_BYTES} bytes", hint=_SHORTER
+        )

@@ -52,7 +52,10 @@ class Identity:
                 hint="perseus login HOST:PORT --token T    or    perseus join HOST:PORT --token T",
             ) from error
         except PermissionError as error:
-            raise RefusedError(f"{error.filename} cannot be read by this user") from error
+            raise RefusedError(
+                f"{error.filename} cannot be read by this user",
+                hint=f"do it as the user who owns it: ls -l {error.filename}",
+            ) from error
         return cls.of(folder, ca_pem, certificate_pem, key_pem)
 
     @classmethod

@@ -220,7 +220,10 @@ class Tokens:
         if event.token_id in self._tokens:
             raise AlreadyExistsError(f"there is a token {event.token_id} already")
         if len(self._tokens) >= TOKENS_MAXIMUM:
-            raise FullError(f"there are {TOKENS_MAXIMUM} tokens; no more fit")
+            raise FullError(
+                f"there are {TOKENS_MAXIMUM} tokens; no more fit",
+                hint="perseus token ls; perseus token revoke TOKEN_ID",
+            )
         token = TokenRecord(
             event.token_id, event.secret_sha256, event.role, at.time_s, at.time_s + ttl_s
         )

@@ -121,7 +121,10 @@ def _check_environment(environment: Mapping[str, str]) -> None:
                 hint="a name is not empty and has no '=': --env NAME=VALUE",
             )
         if "\0" in value:
-            raise InvalidError(f"the environment variable {name} has a NUL character in it")
+            raise InvalidError(
+                f"the environment variable {name} has a NUL character in it",
+                hint="no program can be given one; pass it in a file: --file NAME=/path",
+            )
         length = len(name.encode()) + len(value.encode()) + 2
         total_bytes += length
         if length > WORD_MAXIMUM_BYTES:
@@ -139,7 +142,9 @@ def _check_environment(environment: Mapping[str, str]) -> None:
 
 def _check_folder(folder: str) -> None:
     if "\0" in folder:
-        raise InvalidError("the working directory has a NUL character in it")
+        raise InvalidError(
+            "the working directory has a NUL character in it", hint="as in --workdir /srv/data"
+        )
     if folder and not os.path.isabs(folder):
         raise InvalidError(
             f"the working directory {folder!r} is not absolute",
@@ -174,16 +179,25 @@ def _check_files(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
                 hint="a name is relative and has no '.' or '..' in it: --file in/a.txt=/logs/a.txt",
             )
         if any(len(part.encode()) > paths.NAME_MAXIMUM_BYTES for part in parts):
-            raise InvalidError(f"the name of a placed file is too long: {placed.name[:80]!r}…")
+            raise InvalidError(
+                f"the name of a placed file is too long: {placed.name[:80]!r}…",
+                hint=f"a name has at most {paths.NAME_MAXIMUM_BYTES} bytes: --file NAME=/path",
+            )
         if placed.name in names:
-            raise InvalidError(f"two files are to be placed as {placed.name!r}")
+            raise InvalidError(
+                f"two files are to be placed as {placed.name!r}",
+                hint=f"give one another name: --file OTHER={placed.path}",
+            )
         names.add(placed.name)
         placed.path = _file(placed.path, f"the file {placed.name!r}", files)
     for name in names:
         above = name.split("/")[:-1]
         for end in range(1, len(above) + 1):
             if "/".join(above[:end]) in names:
-                raise InvalidError(f"{'/'.join(above[:end])!r} is placed as a file and a folder")
+                raise InvalidError(
+                    f"{'/'.join(above[:end])!r} is placed as a file and a folder",
+                    hint="give the file another name: --file OTHER=/path",
+                )
 
 
 def _file(path: str, what: str, files: Locality) -> str:
@@ -204,7 +218,10 @@ def _check_needs(spec: jobs_pb2.TaskSpec, nodes: Nodes) -> None:
             f"a task cannot ask for {cpu:g} cores", hint="ask for 0.001 to 4096: --cpu 0.5"
         )
     if len(spec.labels) > LABELS_MAXIMUM:
-        raise TooLargeError(f"{len(spec.labels)} labels are more than {LABELS_MAXIMUM}")
+        raise TooLargeError(
+            f"{len(spec.labels)} labels are more than {LABELS_MAXIMUM}",
+            hint="give the nodes that are meant one label: perseus nodes label NODE NAME=VALUE",
+        )
     if spec.architecture and not _ARCHITECTURE.match(spec.architecture):
         raise InvalidError(
             f"{spec.architecture!r} is not an architecture",
@@ -225,7 +242,10 @@ def _check_limits(spec: jobs_pb2.TaskSpec) -> None:
             )
     for name, count in (("retries", spec.retries), ("failure retries", spec.failure_retries)):
         if count > RETRIES_MAXIMUM:
-            raise InvalidError(f"{count} {name} are more than {RETRIES_MAXIMUM}")
+            raise InvalidError(
+                f"{count} {name} are more than {RETRIES_MAXIMUM}",
+                hint=f"--{name.replace(' ', '-')} {RETRIES_MAXIMUM}",
+            )
     if abs(spec.priority) > PRIORITY_MAXIMUM:
         raise InvalidError(
             f"{spec.priority} cannot be a priority",
@@ -253,5 +273,8 @@ def _name(name: str, program: str) -> str:
 
 def _request_id(text: str) -> str:
     if len(text) > REQUEST_ID_MAXIMUM:
-        raise InvalidError(f"the request id is longer than {REQUEST_ID_MAXIMUM} characters")
+        raise InvalidError(
+            f"the request id is longer than {REQUEST_ID_MAXIMUM} characters",
+            hint="any word that no other request has will do, as a UUID",
+        )
     return text

@@ -324,7 +324,10 @@ class ClusterService:
             return subject, self._settings.user_certificate_s
         node = self._membership.find(caller.node_id)
         if node is None:
-            raise RefusedError(f"node {caller.name} is no longer part of this cluster")
+            raise RefusedError(
+                f"node {caller.name} is no longer part of this cluster",
+                hint="to make it one again, with a new token: perseus join HOST:PORT --token T",
+            )
         subject = Subject("node", node.name, roles.NODE, node.node_id, node.is_master)
         return subject, self._settings.certificate_s
 

@@ -160,7 +160,10 @@ class Membership:
         holder = self._nodes.get(self._ids_by_name.get(name, ""))
         if holder is None:
             if len(self._nodes) >= NODES_MAXIMUM:
-                raise TooLargeError(f"the cluster has {NODES_MAXIMUM} nodes, the most it can")
+                raise TooLargeError(
+                    f"the cluster has {NODES_MAXIMUM} nodes, the most it can",
+                    hint="take one out that is gone for good: perseus nodes; perseus nodes rm NODE",
+                )
         elif holder.record.alive:
             raise _name_taken(holder, now_s, self.lease_s)
 
@@ -213,7 +216,9 @@ class Membership:
     def _add(self, at: Instant, event: AddNode) -> Step:
         self.check_join(event.name, event.labels, at.now_s)
         if event.node_id in self._nodes:
-            raise AlreadyExistsError(f"there is a node {event.node_id} already")
+            raise AlreadyExistsError(
+                f"there is a node {event.node_id} already", hint="join once more; ids are random"
+            )
         step = Step()
         holder = self._nodes.get(self._ids_by_name.get(event.name, ""))
         if holder is not None:
@@ -406,7 +411,10 @@ def _moved(before: int, after: int) -> bool:
 
 def _check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) > LABELS_MAXIMUM:
-        raise TooLargeError(f"{len(labels)} labels; a node has at most {LABELS_MAXIMUM}")
+        raise TooLargeError(
+            f"{len(labels)} labels; a node has at most {LABELS_MAXIMUM}",
+            hint="take one away: perseus nodes label NODE NAME=",
+        )
     for key, value in labels.items():
         if not key or len(key) > LABEL_MAXIMUM_LENGTH or len(value) > LABEL_MAXIMUM_LENGTH:
             raise InvalidError(

@@ -35,7 +35,11 @@ class CertificateReader:
     def _read(self, certificate: bytes) -> Certificate:
         content = read(certificate)
         if content.cluster_id != self._cluster_id:
-            raise RefusedError(f"the certificate is for the cluster {content.cluster_id}")
+            raise RefusedError(
+                f"the certificate is for the cluster {content.cluster_id}, "
+                f"this is {self._cluster_id}",
+                hint="take the context of this cluster: perseus context ls",
+            )
         while len(self._known) >= CACHE_MAXIMUM:
             del self._known[next(iter(self._known))]
         self._known[certificate] = content

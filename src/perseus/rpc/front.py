@@ -282,7 +282,7 @@ class Front:
 
     def _socket_caller(self, http: HttpConnection) -> Caller:
         if self._local_count > self._bounds.local:
-            raise UnavailableError("this daemon has too many connections; try again")
+            raise UnavailableError("this daemon has too many connections", hint="try again")
         assert http.transport is not None
         connection = http.transport.get_extra_info("socket")
         _, uid, _ = struct.unpack(

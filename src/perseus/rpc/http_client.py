@@ -205,7 +205,9 @@ class Connection(ABC):
     def _receive(self) -> None:
         """Adds to the buffer what comes; raises UnavailableError when nothing will."""
         if self._socket is None:
-            raise UnavailableError(f"the connection to {self._where} was closed")
+            raise UnavailableError(
+                f"the connection to {self._where} was closed", hint="try again; perseus doctor"
+            )
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except TimeoutError:
@@ -224,6 +226,7 @@ class Connection(ABC):
     def _given_up(self) -> PerseusError:
         return UnavailableError(
             f"the call to {self._where} was given up: its connection was closed here",
+            hint="see what became of it: perseus ps",
             maybe_done=True,
         )
 

@@ -115,7 +115,11 @@ class JsonDoor:
             async with asyncio.timeout(timeout_s):
                 await self._serve(exchange, method, call)
         except TimeoutError:
-            raise DeadlineError(f"{path} took longer than {timeout_s} s", maybe_done=True) from None
+            raise DeadlineError(
+                f"{path} took longer than {timeout_s} s",
+                hint="allow it more: perseus-timeout-s",
+                maybe_done=True,
+            ) from None
 
     async def _serve(self, exchange: "_Exchange", method: Method, call: Call) -> None:
         kind = method.type
@@ -240,7 +244,10 @@ def _timeout_s(metadata: dict[str, str]) -> float | None:
     except ValueError:
         timeout_s = -1.0
     if not 0 < timeout_s <= TIMEOUT_MAXIMUM_S:
-        raise InvalidError(f"perseus-timeout-s: {text!r} is not a time in seconds")
+        raise InvalidError(
+            f"perseus-timeout-s: {text!r} is not a time in seconds",
+            hint="as in perseus-timeout-s: 30",
+        )
     return timeout_s
 
 

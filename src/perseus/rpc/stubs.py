@@ -162,13 +162,15 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
     if code is grpc.StatusCode.UNAVAILABLE:
         return _unavailable(details, address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineError(f"{where} did not answer in time", maybe_done=True)
+        return DeadlineError(
+            f"{where} did not answer in time", hint="perseus doctor", maybe_done=True
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return IncompatibleError(
             f"{where} is not known there", hint="the two may be of different versions"
         )
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Concurrent RPC limit" in details:
-        return UnavailableError(f"{where}: the daemon has too many calls; try again")
+        return UnavailableError(f"{where}: the daemon has too many calls", hint="try again")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return TooLargeError(f"{where}: {details}")
     if code is grpc.StatusCode.CANCELLED:
@@ -176,7 +178,9 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidError(f"{where}: {details}")
     if code in _BROKEN_CODES and any(word in details for word in _BROKEN_WORDS):
-        return UnavailableError(f"{where}: the connection broke ({details})", maybe_done=True)
+        return UnavailableError(
+            f"{where}: the connection broke ({details})", hint="perseus doctor", maybe_done=True
+        )
     return InternalError(f"{where} failed: {code.name} {details}", maybe_done=True)
 
 

@@ -141,7 +141,10 @@ def _remote_tree(files: Files, root: str, target: str) -> Iterator[tuple[str | N
                 waiting.append(pair)
             else:
                 yield pair
-    raise UsageError(f"{root} has more than {TREE_MAXIMUM} folders")
+    raise UsageError(
+        f"{root} has more than {TREE_MAXIMUM} folders",
+        hint=f"get them in parts: perseus fs ls {root or '/'}, then perseus fs get -r of each",
+    )
 
 
 def cat(invocation: Invocation) -> int:

@@ -99,7 +99,10 @@ def logs(invocation: Invocation) -> int:
     except BrokenPipeError:
         return EXIT_PIPE
     except OSError as error:
-        raise UnavailableError(f"the output cannot be written: {error.strerror}") from None
+        raise UnavailableError(
+            f"the output cannot be written: {error.strerror}",
+            hint=f"it is kept; when there is room: perseus logs {job_id}",
+        ) from None
     finally:
         stream.close()
     return code

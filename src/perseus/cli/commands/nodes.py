@@ -86,5 +86,10 @@ def parse_labels(words: list[str]) -> dict[str, str]:
     """``--label NAME=VALUE`` of a new node."""
     labels = dict(runspec.pair(word, "--label") for word in words)
     if len(labels) < len(words):
-        raise UsageError("a label is given twice")
+        names = [runspec.pair(word, "--label")[0] for word in words]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(
+            f"the label {twice} is given twice",
+            hint=f"a label has one value: --label {twice}={labels[twice]}",
+        )
     return labels

@@ -24,6 +24,8 @@ from perseus.sim.watch import Outcome
 SEEDS_MAXIMUM = 10_000_000
 NODES_MAXIMUM = 1000
 STATES_MAXIMUM = 100_000_000
+# What is advised where a bound of --explore cannot be.
+_USUAL = {"depth": 30, "states": 200_000, "timeouts": 4, "crashes": 1}
 REPORT_INTERVAL_S = 0.2
 
 
@@ -151,9 +153,16 @@ def _explore(invocation: Invocation, layout: Layout, nodes: int) -> int:
     console, options = invocation.console, invocation.options
     for flag in ("depth", "states"):
         if not 1 <= getattr(options, flag) <= STATES_MAXIMUM:
-            raise UsageError(f"--{flag} {getattr(options, flag)} is not possible")
-    if options.timeouts < 0 or options.crashes < 0:
-        raise UsageError("--timeouts and --crashes are not below 0")
+            raise UsageError(
+                f"--{flag} {getattr(options, flag)} is not possible",
+                hint=f"1 to {STATES_MAXIMUM}: --{flag} {_USUAL[flag]}",
+            )
+    for flag in ("timeouts", "crashes"):
+        if getattr(options, flag) < 0:
+            raise UsageError(
+                f"--{flag} {getattr(options, flag)} is below 0",
+                hint=f"0 or more: --{flag} {_USUAL[flag]}",
+            )
     bounds = explore.Bounds(options.depth, options.timeouts, options.crashes, options.states)
     found = explore.Explorer(layout, nodes, bounds).run()
     if console.as_json:
