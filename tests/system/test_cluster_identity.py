@@ -152,6 +152,96 @@ def test_a_cluster_that_was_off_for_longer_than_its_certificates(tmp_path: Path)
         assert made.perseus("fs", "cat", "/kept").ok().stdout == b"k" * 100_000
 
 
+def near_its_end(path: Path, authority: Path) -> bytes:
+    """The owner's context at ``path``, made so long ago that less than a third is left."""
+    context = contexts.load(str(path))
+    subject = Identity.of(
+        path.parent,
+        context.ca_pem.encode(),
+        context.certificate_pem.encode(),
+        context.key_pem.encode(),
+    ).subject
+    key_pem, request_pem = new_key_and_request(subject.name)
+    old = Authority.load(authority).sign(request_pem, subject, 1000.0, time.time() - 900.0)
+    context.certificate_pem, context.key_pem = old.decode(), key_pem.decode()
+    store.save(context, context.path)
+    return old
+
+
+def test_the_owners_copies_are_renewed_by_the_master_and_by_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(tmp_path, nodes=1) as made:
+        master = made.folder / "node-1"
+        authority = master / "identity"
+        # Where `perseus init` keeps the owner's copy, and one of somebody who has logged in.
+        values = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "HOME": str(made.home)}
+        copy = Path(store.install(contexts.load(str(master / "context.json")), values))
+        near_its_end(copy, authority)
+        near_its_end(made.context, authority)
+        key_pem, request_pem = new_key_and_request("ada")
+        ada = contexts.load(str(copy))
+        subject = Subject("user", "ada", roles.USER)
+        pem = Authority.load(authority).sign(request_pem, subject, 1000.0, time.time() - 900.0)
+        ada.name, ada.certificate_pem, ada.key_pem = "ada", pem.decode(), key_pem.decode()
+        other = Path(store.install(ada, values))
+
+        lifecycle.stop(master)
+        monkeypatch.setenv("XDG_CONFIG_HOME", values["XDG_CONFIG_HOME"])
+        lifecycle.start(master)
+        for path in (copy, made.context):
+            kept = contexts.load(str(path))
+            assert validity_of(kept.certificate_pem.encode())[1] > time.time() + 86400, path
+            made.perseus("nodes", extra={"PERSEUS_CONTEXT": str(path)}).ok()
+        assert contexts.load(str(other)).certificate_pem == pem.decode()
+
+        # The daemon runs on for long; bytes are what the certificate is used for.
+        old = near_its_end(made.context, authority)
+        made.perseus("fs", "put", "-", "/big", stdin=b"b" * (5 << 20)).ok()
+        kept_pem = contexts.load(str(made.context)).certificate_pem.encode()
+        assert validity_of(kept_pem)[1] > validity_of(old)[1] + 86400
+
+
+def test_a_master_without_the_authoritys_key_is_told_what_can_be_done(tmp_path: Path) -> None:
+    with cluster(tmp_path, nodes=1) as made:
+        master = made.folder / "node-1"
+        lifecycle.stop(master)
+        expire(master / "identity", master / "identity")
+        key = master / "identity" / "ca.key"
+        key.rename(tmp_path / "ca.key")
+        with pytest.raises(RefusedError, match="cannot sign") as refused:
+            lifecycle.start(master)
+        assert "token" not in refused.value.hint and str(master) in refused.value.hint
+        (tmp_path / "ca.key").rename(key)
+        lifecycle.start(master)
+
+
+def test_a_node_that_was_removed_comes_back_by_what_it_is_told(tmp_path: Path) -> None:
+    with cluster(tmp_path, nodes=2) as made:
+        node = made.folder / "node-2"
+        address = config.load(made.folder / "node-1").advertise
+        token = made.perseus("token", "create").ok().text.strip()
+        # Still a node: nothing is asked of it, and the token is not used up.
+        there = made.perseus("join", address, "--token", token, "--data", str(node))
+        assert there.code == 125 and "already" in there.stderr and "mv " not in there.stderr
+        before = made.perseus("--json", "nodes").ok().json()[1]["node_id"]
+        made.perseus("nodes", "rm", "--force", "node-2").ok()
+        told = made.perseus("join", address, "--token", token, "--data", str(node))
+        assert told.code == 125 and "no longer" in told.stderr
+        line = told.stderr.partition("join as a new node: ")[2].strip()
+        done = made.shell(line.replace("--token T", f"--token {token}"), tmp_path)
+        assert done.code == 0, done.stderr
+
+        def node_2() -> str:
+            found = made.perseus("--json", "nodes").ok().json()
+            alive = [each for each in found if each["state"] == "NODE_STATE_ALIVE"]
+            return next((str(each["node_id"]) for each in alive if each["name"] == "node-2"), "")
+
+        assert until(node_2, "node-2 is back") != before
+        assert (made.folder / "node-2.old" / "cluster.json").exists()
+        (made.folder / "node-2.old").rename(tmp_path / "aside")
+
+
 def test_a_node_that_was_given_up_cannot_come_back_as_itself(tmp_path: Path) -> None:
     with cluster(tmp_path, nodes=2) as made:
         master, node = made.folder / "node-1", made.folder / "node-2"

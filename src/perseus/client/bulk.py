@@ -76,6 +76,8 @@ def _filestore_client(transport: "Transport") -> "FilestoreClient":
 
     context = transport.context
     identity = identity_of(context)
+    if identity.needs_renewal(time.time()) and transport.renew():
+        identity = identity_of(context)
     # Else every chunkserver would be tried before it shows that this clock is off.
     identity.check_time(time.time())
     near = transport.call("Cluster/GetInfo", {}).get("node_name") if context.socket else None

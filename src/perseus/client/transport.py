@@ -130,6 +130,15 @@ class Transport:
     def _can_tls(self) -> bool:
         return bool(self.context.address and self.context.has_certificate)
 
+    def renew(self) -> bool:
+        """Renews the context's certificate if that is due, also where calls go by the socket
+        and none is shown; whether it did. That it cannot be done is no error."""
+        before = self.context.certificate_pem
+        if self._can_tls:
+            with contextlib.suppress(PerseusError, OSError):
+                self._connect_tls().close()
+        return self.context.certificate_pem != before
+
     def _connect_tls(self) -> Connection:
         from perseus.client.renewal import renew_if_due
         from perseus.identity.subject import server_name

@@ -20,7 +20,13 @@ import perseus
 from perseus import settings as settings_module
 from perseus.daemon import config
 from perseus.daemon.config import FolderLock, NodeConfig, Paths
-from perseus.errors import ConflictError, InvalidError, UnavailableError
+from perseus.errors import (
+    ConflictError,
+    InvalidError,
+    PerseusError,
+    RefusedError,
+    UnavailableError,
+)
 from perseus.ids import ALPHABET, check_node_name, encode
 from perseus.runtime.real import RealDisk, RealRandom
 
@@ -29,6 +35,8 @@ CLUSTER_ID_LENGTH = 10
 # Stands in a data folder while a node is made in it.
 UNFINISHED = "unfinished"
 PORT_MAXIMUM = 65535
+# For the master's word on whether a node is still of its cluster.
+ASK_TIMEOUT_S = 10.0
 
 
 def initialise(
@@ -134,6 +142,7 @@ def join(
     check_node_name(name)
     settings_module.from_mappings(settings or {})
     config.split_address(master)
+    _check_not_removed(master, data)
     listen, advertise, chunk_listen = _addresses(listen, advertise)
     with contextlib.ExitStack() as stack:
         paths = stack.enter_context(_new_folder(data))
@@ -157,6 +166,42 @@ def join(
         )
         config.save(data, made)
         return made
+
+
+def _check_not_removed(master: str, data: Path) -> None:
+    """Raises ConflictError, with the way back, when ``data`` is of a node that its cluster
+    has taken out. What the folder holds was given up by the cluster, but may be all that is
+    left of a file: it is put aside by who knows, never deleted here."""
+    if not config.exists(data):
+        return
+    about = config.load(data)
+    refusal = _refusal(master, Paths(data).identity)
+    if not about.is_master and refusal is not None:
+        raise ConflictError(
+            f"{data} is node {about.node_name} of cluster {about.cluster_id}, which does not "
+            f"take it any more: {refusal.message}",
+            hint=f"keep what it holds aside, and join as a new node: perseus stop --data {data}; "
+            f"mv {data} {data}.old; perseus join {master} --token T --name {about.node_name} "
+            f"--data {data}",
+        )
+
+
+def _refusal(master: str, identity: Path) -> RefusedError | None:
+    """What the master of the identity's cluster at ``master`` has against it; None for nothing,
+    and where that master is not heard of."""
+    from perseus.rpc.tls_client import TlsConnection
+
+    try:
+        with TlsConnection.of(master, identity, "master") as connection:
+            # Before: it may be another cluster's, or a clock may be off.
+            connection.peer_certificate()
+            try:
+                connection.call("Cluster.GetInfo", {}, timeout_s=ASK_TIMEOUT_S)
+            except RefusedError as refusal:
+                return refusal
+    except PerseusError:
+        pass
+    return None
 
 
 def _join_request(

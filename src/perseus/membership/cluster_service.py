@@ -298,7 +298,9 @@ class ClusterService:
             raise RefusedError(
                 f"this cluster has no node {name} with the id {node_id} any more: it was "
                 "removed, or another took its name, and what it holds was given up",
-                hint=f"join with an empty folder: perseus join --name {name} --data FOLDER ...",
+                hint="put its folder FOLDER aside and join as a new node, with an empty folder: "
+                f"mv FOLDER FOLDER.old; perseus join HOST:PORT --token T --name {name} "
+                "--data FOLDER",
             )
 
     def _check_clock(self, time_s: float) -> None:
