@@ -9,7 +9,7 @@ from perseus.algo import Group, Layout, Process, View, always, durable, eventual
 from perseus.errors import InvalidError, NotFoundError
 from perseus.sim import diagram, runner, trace
 from perseus.sim.chance import Chance
-from perseus.sim.faults import PRESETS, Fault, Faults, plan
+from perseus.sim.faults import CRASHES, PRESETS, Fault, Faults, plan, plan_of
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
 from perseus.sim.shrink import shrink
@@ -142,6 +142,51 @@ def test_a_clock_that_jumps() -> None:
 def test_a_crash_forgets_what_is_volatile() -> None:
     made = processes(run_echo(Fault("crash", 2.5, 0.5, ("n1",))))
     assert made["n1"].restarts == 1 and len(made["n1"].at) == 2
+
+
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        (),
+        (Fault("crash", 2.2, 2.0, ("n1",)),),
+        (Fault("pause", 2.2, 2.0, ("n1",)),),
+        (Fault("crash-before-commit", 2.2, 2.0, ("n1",)),),
+    ],
+    ids=["up", "down", "paused", "crash due"],
+)
+def test_the_dead_do_not_come_back(earlier: tuple[Fault, ...]) -> None:
+    death = Fault("death", 2.5, 0.0, ("n1",))
+    later = Fault("crash", 3.5, 0.1, ("n1",))
+    made = run_echo(*earlier, death, later, until_s=10.0)
+    assert sorted(processes(made)) == ["n2", "n3"]
+    assert processes(made)["n2"].got.count("n1") == 2
+    assert made.crashes == 1
+
+
+def test_of_each_group_fewer_than_half_die() -> None:
+    groups = {"n": ("n1", "n2", "n3", "n4", "n5"), "master": ("master1",)}
+    counts = set()
+    for seed in range(50):
+        deadly = plan_of(PRESETS["deadly"], groups, 60.0, seed)
+        dead = {fault.nodes[0] for fault in deadly if fault.kind == "death"}
+        assert dead <= set(groups["n"]), "the only master cannot be spared"
+        counts.add(len(dead))
+        # All else is as in the same seed without deaths.
+        rest = [fault for fault in deadly if fault.kind != "death"]
+        assert rest == plan_of(PRESETS["all"], groups, 60.0, seed)
+    assert counts == {1, 2}
+
+
+def test_a_majority_that_is_spared_keeps_its_memory() -> None:
+    groups = {"n": ("n1", "n2", "n3", "n4", "n5")}
+    taken = [set[str]() for _ in range(50)]
+    for seed, mine in enumerate(taken):
+        for fault in plan_of(PRESETS["minority"], groups, 60.0, seed):
+            assert fault.nodes
+            if fault.kind in (*CRASHES, "death"):
+                mine |= set(fault.nodes)
+    assert max(map(len, taken)) == 2
+    assert set().union(*taken) == set(groups["n"])
 
 
 def test_loss_and_duplication_have_their_shares() -> None:

@@ -74,3 +74,8 @@ class Layout:
                 )
             members[name] = tuple(f"{name}{number}" for number in range(1, count + 1))
         return members
+
+    def servers(self, nodes: int) -> dict[str, tuple[Id, ...]]:
+        """Of those the groups that faults may befall: all but clients."""
+        members = self.members(nodes)
+        return {name: ids for name, ids in members.items() if not self.groups[name].is_client}

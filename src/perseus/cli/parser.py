@@ -510,7 +510,10 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
     sim.add_argument("--first", type=int, default=0, metavar="SEED", help="the first; default 0")
     sim.add_argument("--time", default="60", metavar="TIME", help="simulated, of each; default 60s")
     sim.add_argument(
-        "--faults", default="all", metavar="WHICH", help="none, network, crash, some, steady or all"
+        "--faults",
+        default="all",
+        metavar="WHICH",
+        help="none, network, crash, some, steady, all, deadly or minority",
     )
     sim.add_argument("--cluster", action="store_true", help="on all nodes, as an array job")
     sim.add_argument(

@@ -5,7 +5,7 @@ befalls nodes stands in a *plan*, a list of ``Fault`` with fixed times, so that 
 failing run can be made smaller by leaving faults out (``shrink``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -23,8 +23,12 @@ Kind = Literal[
     "one-way",
     "slow-disk",
     "clock",
+    "death",
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+# What comes again and again. A death is drawn apart: see ``Faults.is_deadly``.
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "death")
+# What takes a node's memory.
+CRASHES: tuple[Kind, ...] = ("crash", "crash-before-commit", "crash-after-send", "power-cut")
 FAULTS_MAXIMUM = 10_000
 
 
@@ -54,6 +58,12 @@ class Faults:
     moment_s: float = 0.05
     # Nodes that one fault befalls at most; 0 means fewer than half. A power cut befalls all.
     at_once: int = 0
+    # Some nodes, fewer than half of each group, die for good: they do not come back, not even
+    # when the faults are over.
+    is_deadly: bool = False
+    # What takes a node's memory befalls the same nodes all along, fewer than half of each group:
+    # for what keeps its state in the memories of a majority.
+    spares_majority: bool = False
     # Each seed draws a world of its own from these; see ``of_seed``.
     is_swarm: bool = False
 
@@ -103,13 +113,11 @@ def _rarely(chance: Chance, least: float, most: float) -> float:
 PRESETS: dict[str, Faults] = {
     "none": Faults(loss=0, duplication=0, late_share=0, clock_drift=0, kinds=()),
     "network": Faults(kinds=("partition", "isolate", "one-way")),
-    "crash": Faults(
-        loss=0,
-        duplication=0,
-        kinds=("crash", "crash-before-commit", "crash-after-send", "power-cut", "slow-disk"),
-    ),
+    "crash": Faults(loss=0, duplication=0, kinds=(*CRASHES, "slow-disk")),
     "some": Faults(),
     "all": Faults(is_swarm=True),
+    "deadly": Faults(is_swarm=True, is_deadly=True),
+    "minority": Faults(is_swarm=True, is_deadly=True, spares_majority=True),
     # For what stands on clocks that only run, fast or slow: Linux's monotonic ones.
     "steady": Faults(is_swarm=True, kinds=tuple(kind for kind in KINDS if kind != "clock")),
 }
@@ -139,11 +147,43 @@ class Fault:
 
     def __str__(self) -> str:
         who = ",".join(self.nodes)
+        if self.kind == "death":
+            return f"{self.at_s:.3f} s: death of {who}"
         return f"{self.at_s:.3f} s: {self.kind} of {who} for {self.lasts_s:.3f} s"
 
 
+def plan_of(
+    faults: Faults, groups: Mapping[str, Sequence[str]], until_s: float, seed: int
+) -> list[Fault]:
+    """All that befalls the nodes of these groups in the run of one seed."""
+    nodes = [node for group in groups.values() for node in group]
+    chance = Chance(seed, "deaths")
+    weak = [node for group in groups.values() for node in _minority(group, chance)]
+    made = plan(faults, nodes, until_s, Chance(seed, "faults"))
+    if faults.spares_majority:
+        made = [_of_the_weak(fault, weak) for fault in made]
+        made = [fault for fault in made if fault.nodes]
+    if faults.is_deadly and weak:
+        for node in chance.sample(weak, 1 + chance.below(len(weak))):
+            made.append(Fault("death", chance.uniform(0.0, until_s), 0.0, (node,)))
+    return made
+
+
+def _minority(group: Sequence[str], chance: Chance) -> list[str]:
+    """Fewer than half, at random."""
+    return chance.sample(group, (len(group) - 1) // 2)
+
+
+def _of_the_weak(fault: Fault, weak: Sequence[str]) -> Fault:
+    """What takes memory takes no other's; whom it spares in vain, one of the weak stands in."""
+    if fault.kind not in CRASHES:
+        return fault
+    mine = tuple(node for node in fault.nodes if node in weak)
+    return replace(fault, nodes=mine or tuple(weak[:1]))
+
+
 def plan(faults: Faults, nodes: Sequence[str], until_s: float, chance: Chance) -> list[Fault]:
-    """The faults of one run; all of them are over at ``until_s``."""
+    """The faults that come again and again; all of them are over at ``until_s``."""
     made: list[Fault] = []
     if not faults.kinds or not nodes:
         return made

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 from perseus.sim.chance import Chance
-from perseus.sim.faults import Fault, Faults, plan
+from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.load import load
 from perseus.sim.watch import Outcome
 from perseus.sim.world import Tracer, World
@@ -39,13 +39,7 @@ def world(about: Plan, seed: int, trace: Tracer | None = None) -> World:
     """The world of one seed, ready to run."""
     layout = load(about.target, about.workload)
     faults = about.faults.of_seed(Chance(seed, "world"))
-    names = [
-        process_id
-        for group, ids in layout.members(about.nodes).items()
-        for process_id in ids
-        if not layout.groups[group].is_client
-    ]
-    drawn = plan(faults, names, about.until_s, Chance(seed, "faults"))
+    drawn = plan_of(faults, layout.servers(about.nodes), about.until_s, seed)
     if about.is_calm:
         faults = replace(faults, loss=0.0, duplication=0.0, late_share=0.0)
     return World(

@@ -24,7 +24,7 @@ from perseus.algo.process import Handler, Id, Place, Process
 from perseus.algo.properties import Property
 from perseus.errors import InvalidError
 from perseus.sim.chance import Chance
-from perseus.sim.faults import Fault, Faults, plan
+from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.watch import Outcome, Violation, Watch
 
 # A run that takes more steps than these is one that does not end.
@@ -125,9 +125,8 @@ class World:
         self._check = Judge(Codec.of(layout)).check
         self._use(self.faults)
         self._build(layout, nodes)
-        names = [node.name for node in self._nodes.values() if not node.is_client]
         if faults_plan is None:
-            faults_plan = plan(self.faults, names, until_s, Chance(seed, "faults"))
+            faults_plan = plan_of(self.faults, layout.servers(nodes), until_s, seed)
         self.plan = list(faults_plan)
         for fault in self.plan:
             self._at(fault.at_s, self._befall, fault)
@@ -373,6 +372,8 @@ class World:
         for node in nodes:
             if fault.kind in ("crash", "power-cut"):
                 self._crash_for(node, node.life, fault.lasts_s)
+            elif fault.kind == "death":
+                self._die(node)
             elif fault.kind in ("crash-before-commit", "crash-after-send") and node.is_up:
                 node.crash_due = fault
             elif fault.kind == "pause" and node.is_up and node.paused is None:
@@ -420,6 +421,12 @@ class World:
         node.crash_due = None
         node.processes.clear()
         self._watch.refresh(self._all_processes())
+
+    def _die(self, node: _Node) -> None:
+        """It does not come back: nobody will start it, and a start that is due is void."""
+        if node.is_up:
+            self._crash(node)
+        node.life += 1
 
     def _restart(self, node: _Node, life: int) -> None:
         if not node.is_up and node.life == life:
