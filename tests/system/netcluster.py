@@ -17,6 +17,7 @@ import pytest
 from harness import LIMIT_S, Result, environment, until
 
 PREFIX = "10.77.0"
+WIFI_PREFIX = "10.78.0"
 
 
 def require_namespaces() -> None:
@@ -63,20 +64,33 @@ class NetworkCluster:
             ip("-n", name, "addr", "add", f"{PREFIX}.{host}/24", "dev", "eth0")
             ip("-n", name, "link", "set", "eth0", "up")
 
-    def start(self) -> None:
-        data = [str(self.folder / f"n{host}") for host in range(self.nodes + 1)]
+    def give_wifi(self, host: int) -> None:
+        """One more network, which no other host is on, and the default route over it."""
+        name, hub = self.namespace(host), self.namespace(0)
+        ip("-n", name, "link", "add", "wifi0", "type", "veth", "peer", f"w{host}", "netns", hub)
+        ip("-n", name, "addr", "add", f"{WIFI_PREFIX}.{host}/24", "dev", "wifi0")
+        ip("-n", hub, "link", "set", f"w{host}", "up")
+        ip("-n", name, "link", "set", "wifi0", "up")
+        ip("-n", name, "route", "add", "default", "via", f"{WIFI_PREFIX}.254")
+
+    def join(self, host: int, *arguments: str) -> Result:
+        """The line that the quickstart says."""
+        token = self.on(1, "token", "create").ok().text.split()
+        text = next(word for word in token if word.startswith("perseus1."))
+        return self.perseus(
+            host, "join", f"{PREFIX}.1:7700", "--token", text, "--name", f"n{host}",
+            "--data", str(self.folder / f"n{host}"), *self.settings, *arguments,
+        )  # fmt: skip
+
+    def start(self, nodes: int) -> None:
+        data = str(self.folder / "n1")
         self.perseus(
-            1, "init", "--data", data[1], "--listen", f"{PREFIX}.1:7700", "--name", "n1",
+            1, "init", "--data", data, "--listen", f"{PREFIX}.1:7700", "--name", "n1",
             *self.settings,
         ).ok()  # fmt: skip
-        for host in range(2, self.nodes + 1):
-            token = self.on(1, "token", "create").ok().text.split()
-            text = next(word for word in token if word.startswith("perseus1."))
-            self.perseus(
-                host, "join", f"{PREFIX}.1:7700", "--token", text, "--data", data[host],
-                "--listen", f"{PREFIX}.{host}:7700", "--name", f"n{host}", *self.settings,
-            ).ok()  # fmt: skip
-        until(lambda: self.alive() == self.nodes, "all nodes are alive")
+        for host in range(2, nodes + 1):
+            self.join(host, "--listen", f"{PREFIX}.{host}:7700").ok()
+        until(lambda: self.alive() == nodes, "all nodes are alive")
 
     def alive(self) -> int:
         nodes = self.on(1, "--json", "nodes").ok().json()
@@ -135,12 +149,14 @@ class NetworkCluster:
 
 
 @contextmanager
-def network_cluster(folder: Path, nodes: int, settings: dict[str, str]) -> Iterator[NetworkCluster]:
-    """A cluster of hosts for the length of a block."""
+def network_cluster(
+    folder: Path, nodes: int, settings: dict[str, str], joined: int | None = None
+) -> Iterator[NetworkCluster]:
+    """A cluster of hosts for the length of a block; hosts beyond ``joined`` are of no use yet."""
     made = NetworkCluster(folder, nodes, settings)
     try:
         made.prepare()
-        made.start()
+        made.start(nodes if joined is None else joined)
         yield made
     finally:
         made.close()

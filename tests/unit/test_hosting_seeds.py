@@ -23,5 +23,6 @@ def test_an_outcome_comes_back_as_it_was(broken: Violation | None) -> None:
     line = seeds._line(outcome)
     again = seeds._outcome(line)
     assert seeds._line(again) == line and line.count(b"\n") == 1
-    assert (again.simulated_s, again.reached, again.errors) == (0.1 + 0.2, {"a", "b"}, {"X: é": 2})
+    assert (again.simulated_s, again.errors) == (0.1 + 0.2, {"X: é": 2})
+    assert again.reached == outcome.reached
     assert str(again.violation) == str(broken)

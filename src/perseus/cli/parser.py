@@ -347,6 +347,9 @@ def _add_cluster(commands: Subparsers) -> None:
     )
     start.add_argument("--foreground", action="store_true", help="do not return; for systemd")
     start.add_argument("--data", metavar="FOLDER", help="the node's data folder")
+    start.add_argument(
+        "--advertise", metavar="HOST:PORT", default="", help="from now on others reach it there"
+    )
     stop = _command(commands, "stop", "stop the daemon of a node", "setup:stop", "perseus stop")
     stop.add_argument("--data", metavar="FOLDER", help="the node's data folder")
     login = _command(

@@ -4,6 +4,7 @@
 daemon's own words, not "see the log".
 """
 
+import dataclasses
 import json
 import os
 import select
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import perseus
 from perseus.daemon import config as config_module
-from perseus.daemon.config import Paths
-from perseus.errors import PerseusError, RefusedError, UnavailableError, from_code
+from perseus.daemon.config import FolderLock, Paths
+from perseus.errors import ConflictError, PerseusError, RefusedError, UnavailableError, from_code
+from perseus.rpc.addresses import split_address
 from perseus.rpc.http_client import UnixConnection
 from perseus.runtime import processes
 
@@ -165,6 +167,26 @@ def _failure(data: Path, log: Path, answer: bytes | None, timeout_s: float) -> P
         return UnavailableError(
             f"the daemon of {data} ended while starting: {' | '.join(last)}", hint=f"see {log}"
         )
+
+
+def advertise(data: Path, address: str) -> None:
+    """From its next start on others reach the node of ``data`` at "host:port".
+
+    Raises ConflictError while its daemon runs, or for a master.
+    """
+    split_address(address)
+    about = config_module.load(data)
+    lock = FolderLock(data)
+    try:
+        if about.is_master:
+            raise ConflictError(
+                f"{about.node_name} is the master: its nodes and clients know it at "
+                f"{about.advertise}, and would not find it at {address}",
+                hint="give the machine that address back; perseus start",
+            )
+        config_module.save(data, dataclasses.replace(about, advertise=address))
+    finally:
+        lock.release()
 
 
 def stop(data: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:

@@ -26,6 +26,7 @@ from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import JobChanged
 from perseus.membership.cluster_service import About, ClusterService
 from perseus.membership.commands import AddNode
+from perseus.membership.dialing import Dialer
 from perseus.membership.local_link import local_dialer
 from perseus.membership.service import AgentsService, caller_check
 from perseus.membership.sessions import Sessions
@@ -105,6 +106,8 @@ class Master:
         await self._add_own_node()
         self._tasks.append(asyncio.create_task(self._tick(fatal)))
         self._tasks.append(asyncio.create_task(self._sweep()))
+        dialer = Dialer(self._driver, self.membership.nodes, self._config.node_id, self._clock)
+        self._tasks.append(asyncio.create_task(dialer.run()))
 
     def _build_services(
         self, identity: Identity, read_output: ReadOutput, chunk_address: str

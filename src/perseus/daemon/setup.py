@@ -20,6 +20,7 @@ import perseus
 from perseus import settings as settings_module
 from perseus.daemon import config
 from perseus.daemon.config import FolderLock, NodeConfig, Paths
+from perseus.daemon.own_address import own_host
 from perseus.errors import (
     ConflictError,
     InvalidError,
@@ -143,7 +144,7 @@ def join(
     settings_module.from_mappings(settings or {})
     config.split_address(master)
     _check_not_removed(master, data)
-    listen, advertise, chunk_listen = _addresses(listen, advertise)
+    listen, advertise, chunk_listen = _addresses(listen, advertise, master)
     with contextlib.ExitStack() as stack:
         paths = stack.enter_context(_new_folder(data))
         connection, parts = bootstrap(master, token)
@@ -357,7 +358,7 @@ def _is_folder(entry: Path) -> bool:
     return entry.is_dir() and not entry.is_symlink()
 
 
-def _addresses(listen: str, advertise: str) -> tuple[str, str, str]:
+def _addresses(listen: str, advertise: str, master: str = "") -> tuple[str, str, str]:
     """Where the agent listens, how others reach it, where the chunkserver listens.
 
     The chunkserver takes the port after the agent's, so that a firewall needs
@@ -377,7 +378,8 @@ def _addresses(listen: str, advertise: str) -> tuple[str, str, str]:
             _check_port_free(host, number)
     listen = config.join_address(host, port)
     if not advertise:
-        advertise = config.join_address(_reachable_host(host), port)
+        towards = config.split_address(master)[0] if master else ""
+        advertise = config.join_address(own_host(host, port, towards), port)
     config.split_address(advertise)
     return listen, advertise, config.join_address(host, chunk_port)
 
@@ -407,20 +409,3 @@ def _bind(host: str, port: int) -> socket.socket:
             else "choose an address of this machine with --listen",
         ) from None
     return made
-
-
-def _reachable_host(host: str) -> str:
-    """The host that others can dial when we listen on ``host``."""
-    if host not in ("0.0.0.0", "::"):
-        return host
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            # A datagram socket sends nothing on connect; it only chooses a route.
-            probe.connect(("192.0.2.1" if family == socket.AF_INET else "2001:db8::1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            raise InvalidError(
-                f"others cannot dial {host}, and this machine's address is not clear",
-                hint="say it with --advertise HOST:PORT",
-            ) from None

@@ -56,6 +56,8 @@ SEAL_RETRY_S = 10.0
 # A replica that readers complain of is asked after once in so long, and so many at a time.
 CHECK_AGAIN_S = 10.0
 CHECKS_MAXIMUM = 1000
+# For so long others are preferred to a node that failed a writer.
+SUSPECT_S = 30.0
 
 
 class Plan(NamedTuple):
@@ -135,6 +137,8 @@ class Replication:
             for node_id in chunk.nodes
             if node_id in event.failed_nodes or self._state.name(node_id) in event.failed_nodes
         }
+        for node_id in failed:
+            self._state.suspect_until_s[node_id] = at.now_s + SUSPECT_S
         standing = tuple(node_id for node_id in chunk.nodes if node_id not in failed)
         self._recovery.forget(chunk.id)
         if failed and standing:
@@ -186,6 +190,7 @@ class Replication:
         self._garbage.forget_node(node_id)
         self._repair.hoped_until_s.pop(node_id, None)
         self._state.full_until_s.pop(node_id, None)
+        self._state.suspect_until_s.pop(node_id, None)
         self._repair.node_gone(node_id)
         listed = {replica.chunk for replica in event.replicas}
         for chunk_id in self._state.on_node.get(node_id, set()) - listed:
@@ -479,6 +484,7 @@ class Replication:
         if found.id in self._state.unconfirmed:
             # Some holder may not have taken the newest version yet; its bytes are the same.
             version = max(FIRST_VERSION, version - 1)
+        nodes.sort(key=self._placement.is_doubtful_id)
         return Located(version, found.length_bytes, tuple(nodes))
 
     def holders(self, chunk: int) -> tuple[str, ...]:

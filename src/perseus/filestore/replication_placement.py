@@ -39,7 +39,11 @@ class Placement:
             raise self._none_usable()
         wanted = [node for node in usable if not avoided & {node.node_id, node.name}] or usable
         ranked = self.ranked(chunk, wanted)
-        near = [node for node in ranked if near_node and near_node in (node.node_id, node.name)]
+        near = [
+            node
+            for node in ranked
+            if near_node and near_node in (node.node_id, node.name) and not self._is_doubtful(node)
+        ]
         ranked = near + [node for node in ranked if node not in near]
         return tuple(node.node_id for node in ranked[:replicas])
 
@@ -58,8 +62,18 @@ class Placement:
         return {node.node_id for node in self._usable()}
 
     def ranked(self, chunk: int, nodes: Iterable[NodeView]) -> list[NodeView]:
-        """The best first."""
-        return sorted(nodes, key=lambda node: (self._lot(chunk, node), node.node_id))
+        """The best first; last those that others may not reach."""
+        return sorted(
+            nodes, key=lambda node: (self._is_doubtful(node), self._lot(chunk, node), node.node_id)
+        )
+
+    def _is_doubtful(self, node: NodeView) -> bool:
+        return bool(node.unreachable) or node.node_id in self._state.suspect_until_s
+
+    def is_doubtful_id(self, node_id: str) -> bool:
+        """Whether others may not reach the node."""
+        node = self._state.nodes.find(node_id)
+        return node is not None and self._is_doubtful(node)
 
     def has_room(self, node: NodeView) -> bool:
         """Whether a whole chunk fits above the reserve, also counting those being written."""

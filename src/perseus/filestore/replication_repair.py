@@ -143,6 +143,7 @@ class Repair:
             self.failed(at, chunk_id, fetch.target, disk_full=False)
         _expire(self._failed_until_s, at.now_s)
         _expire(self._state.full_until_s, at.now_s)
+        _expire(self._state.suspect_until_s, at.now_s)
         self._start(at)
 
     def _start(self, at: Instant) -> None:

@@ -62,6 +62,8 @@ class NodeView(Protocol):
     @property
     def chunk_address(self) -> str: ...
     @property
+    def unreachable(self) -> str: ...
+    @property
     def load(self) -> LoadView: ...
     @property
     def capacity(self) -> CapacityView: ...
@@ -142,6 +144,8 @@ class State:
         self.corrupt: set[tuple[int, str]] = set()
         # Nodes that said their disk is full, and until when they are believed (monotonic).
         self.full_until_s: dict[str, float] = {}
+        # Nodes that a writer could not reach, and until when others are preferred (monotonic).
+        self.suspect_until_s: dict[str, float] = {}
         self.notes: deque[Note] = deque(maxlen=NOTES_MAXIMUM)
         # One tuple for each set of nodes, however many chunks.
         self._sets: dict[tuple[str, ...], tuple[str, ...]] = {}

@@ -31,7 +31,7 @@ class NodeView:
 
     node_id: str
     name: str
-    # Alive, connected and not draining.
+    # Alive, connected, reached by others and not draining.
     accepts: bool
     # In words, why it does not; empty when it does.
     refusal: str

@@ -171,4 +171,8 @@ def _refusal(info: NodeInfo) -> str:
         return ""
     if not info.alive:
         return "is lost" if info.session else "has never connected"
-    return "is being drained" if info.draining else "has no connection just now"
+    if info.draining:
+        return "is being drained"
+    if not info.connected:
+        return "has no connection just now"
+    return f"cannot be reached by others ({info.unreachable})"

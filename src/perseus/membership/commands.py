@@ -74,6 +74,16 @@ class Disconnected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeDialled(Event):
+    """Whether others reach a node; void when its session is an older one. Never raises."""
+
+    node_id: str
+    session: int
+    # Why they do not, in words; empty when they do.
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateNode(Event):
     """Sets labels (an empty value takes one away) and draining. Replies NodeInfo."""
 

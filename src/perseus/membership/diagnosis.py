@@ -26,6 +26,7 @@ def diagnose_node(
     yield from _standing(node, at)
     if not node.alive:
         return
+    yield from _reach(node)
     yield from _clock(node)
     yield from _certificate(node, at, certificate_s)
     yield from _disk(node)
@@ -62,6 +63,23 @@ def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
         )
     elif not node.connected:
         yield _finding(WARNING, node, "has no stream to the master just now", "")
+
+
+def _reach(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
+    if node.unreachable:
+        yield _finding(
+            ERROR,
+            node,
+            f"cannot be reached by others: {node.unreachable}; it gets no tasks, and no data "
+            "where another node can take it",
+            f"open ports {_ports(node)} of {node.name}'s firewall; or, if that is no address by "
+            f"which others reach it, on {node.name}: perseus start --advertise HOST:PORT",
+        )
+
+
+def _ports(node: NodeInfo) -> str:
+    ports = [address.rpartition(":")[2] for address in (node.address, node.chunk_address)]
+    return " and ".join(port for port in ports if port)
 
 
 def _clock(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:

@@ -37,6 +37,7 @@ from perseus.membership.commands import (
     Connected,
     Disconnected,
     HeartbeatReceived,
+    NodeDialled,
     RemoveNode,
     UpdateNode,
 )
@@ -94,6 +95,8 @@ class _Node:
     # Counts while the record says alive; None until the first step after a start.
     lease_ends_s: float | None = None
     clock_skew_s: float = 0.0
+    # Why others do not reach it.
+    unreachable: str = ""
     info: NodeInfo | None = None
 
 
@@ -106,6 +109,7 @@ class Membership:
         Connect,
         HeartbeatReceived,
         Disconnected,
+        NodeDialled,
         UpdateNode,
         RemoveNode,
         Tick,
@@ -191,6 +195,8 @@ class Membership:
                 return self._connect(at, event)
             case Disconnected():
                 return self._disconnected(event)
+            case NodeDialled():
+                return self._dialled(event)
             case AddNode():
                 return self._add(at, event)
             case UpdateNode():
@@ -254,6 +260,7 @@ class Membership:
         record.capacity = event.capacity
         record.certificate_expires_at_s = event.certificate_expires_at_s
         node.connected = True
+        node.unreachable = ""
         node.heard_at_s = at.now_s
         node.lease_ends_s = at.now_s + self.lease_s
         node.info = None
@@ -294,6 +301,14 @@ class Membership:
         if node is None or not node.connected or node.record.session != event.session:
             return Step()
         node.connected = False
+        node.info = None
+        return Step(effects=[NodeChanged(event.node_id)])
+
+    def _dialled(self, event: NodeDialled) -> Step:
+        node = self._nodes.get(event.node_id)
+        if node is None or node.record.session != event.session or not node.connected:
+            return Step()
+        node.unreachable = event.error
         node.info = None
         return Step(effects=[NodeChanged(event.node_id)])
 
@@ -378,6 +393,7 @@ def _info(node: _Node) -> NodeInfo:
             certificate_expires_at_s=record.certificate_expires_at_s,
             joined_at_s=record.joined_at_s,
             lost_since_s=record.lost_since_s,
+            unreachable=node.unreachable,
         )
     return node.info
 

@@ -83,6 +83,8 @@ class NodeInfo:
     joined_at_s: float = 0.0
     # When a lost node was last heard of, seconds since 1970; 0 for others.
     lost_since_s: float = 0.0
+    # Why the master could not dial it where it says that others reach it; "" when it could.
+    unreachable: str = ""
 
     def silent_s(self, at: Instant) -> float:
         """Seconds since it was last heard of, also before the master's start; 0 when unknown."""
@@ -100,7 +102,7 @@ class NodeInfo:
     @property
     def accepts_attempts(self) -> bool:
         """Whether new attempts may be placed on it."""
-        return self.alive and self.connected and not self.draining
+        return self.alive and self.connected and not self.draining and not self.unreachable
 
 
 def capacity_from_message(message: cluster_pb2.Capacity) -> Capacity:

@@ -110,6 +110,8 @@ def start(invocation: Invocation) -> int:
     from perseus.daemon import lifecycle
 
     data = _existing_data(invocation.options.data)
+    if invocation.options.advertise:
+        lifecycle.advertise(data, invocation.options.advertise)
     if invocation.options.foreground:
         command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
         if invocation.console.as_json:
