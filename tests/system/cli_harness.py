@@ -6,6 +6,7 @@ tests see the way between a person and the door alone.
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -359,4 +360,6 @@ async def serve(socket_path: str) -> None:
 
 
 if __name__ == "__main__":
+    # In the background of a script it was ignored, and tasks would ignore it from then on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(serve(sys.argv[1]))

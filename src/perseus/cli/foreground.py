@@ -16,13 +16,39 @@ from perseus.errors import LeaseLostError, NotFoundError, PerseusError, Unavaila
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+    from signal import (
+        ITIMER_REAL,
+        SIG_IGN,
+        SIGALRM,
+        SIGHUP,
+        SIGINT,
+        SIGKILL,
+        SIGQUIT,
+        SIGTERM,
+        SIGUSR1,
+        SIGUSR2,
+        setitimer,
+        signal,
+    )
     from typing import Any
 
     from perseus.client.context import Context
 else:
     # The half of ``signal`` in C; the other half loads ``enum``.
-    from _signal import SIG_IGN, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, signal
+    from _signal import (
+        ITIMER_REAL,
+        SIG_IGN,
+        SIGALRM,
+        SIGHUP,
+        SIGINT,
+        SIGKILL,
+        SIGQUIT,
+        SIGTERM,
+        SIGUSR1,
+        SIGUSR2,
+        setitimer,
+        signal,
+    )
 
 FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 # Those that end a program which does nothing about them.
@@ -32,6 +58,8 @@ LEAVING = (SIGHUP, SIGTERM)
 SIGINT_NUMBER = int(SIGINT)
 # How long a signal may take on its way; meanwhile output waits.
 SIGNAL_TIMEOUT_S = 10.0
+# How often what waits is interrupted, so that a signal that came just before it is seen.
+SIGNAL_LOOK_S = 0.5
 # How long the job's end may take to be told here, once its stdin was removed for that end.
 ENDING_TIMEOUT_S = 5.0
 ENDING_POLL_S = 0.01
@@ -87,6 +115,10 @@ class Foreground:
         """From here on signals go to the task; call in the main thread."""
         for number in FORWARDED:
             signal(number, self._on_signal)
+        # Python calls a handler between two of its own steps. A signal that comes after the
+        # last one before a read that blocks would wait as long as the read does.
+        signal(SIGALRM, _look)
+        setitimer(ITIMER_REAL, SIGNAL_LOOK_S, SIGNAL_LOOK_S)
 
     def run(self, events: "Iterator[dict[str, Any]]", context: "Context") -> int:
         """Shows the job to its end, over a daemon that goes away for a while.
@@ -249,6 +281,10 @@ class Foreground:
         if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")
+
+
+def _look(_number: int, _frame: "Any") -> None:
+    """Nothing to do: that Python came here is enough for the other handlers to be called."""
 
 
 def _is_gone(error: PerseusError) -> bool:
