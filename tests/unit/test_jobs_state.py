@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perseus.errors import ConflictError, NotFoundError
+from perseus.errors import ConflictError, NotFoundError, TooLargeError
 from perseus.filestore.events import CommitOutputs, DiscardOutputs
 from perseus.jobs import records, state_ends
 from perseus.jobs.records import CANCELLED, FAILED, FINISHED, LEASED, LOST, PENDING, RUNNING
-from perseus.jobs.state_events import AttemptsReported, JobChanged
+from perseus.jobs.state_events import AttemptsReported, JobChanged, Retry
 from perseus.membership.commands import RemoveNode
 from perseus.membership.events import AcknowledgeAttempts, Direct
 from perseus.proto.v1 import agent_pb2, jobs_pb2
@@ -446,6 +446,32 @@ def test_jobs_take_turns() -> None:
         world.report(toy, ended_event(attempt, wall_s=5.0))
     assert order[0] == "job00000" and set(order[1:51]) == {"job00002"}
     assert order[51:] == ["job00000", "job00001"] * 9 + ["job00000"]
+
+
+@pytest.mark.parametrize("bound", ["ACTIVE_MAXIMUM", "ACTIVE_SPEC_MAXIMUM_BYTES"])
+def test_a_retry_finds_a_full_queue(monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    world = World(nodes=1)
+    world.submit("job00000")
+    world.report(world.toys["id-0"], ended_event(ONE, code=1))
+    world.submit("job00001")
+    monkeypatch.setattr(f"perseus.jobs.state.{bound}", 1)
+    before = dict(world.table)
+    with pytest.raises(TooLargeError, match="1 jobs have not ended"):
+        world.do(Retry("job00000"))
+    assert world.table == before and world.state() == FAILED
+    world.check()
+    monkeypatch.undo()
+    world.do(Retry("job00000"))
+    assert world.state() != FAILED
+
+
+def test_a_retry_of_a_job_that_runs_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(nodes=1, cores=2)
+    world.submit("job00000", count=2)
+    world.report(world.toys["id-0"], ended_event(ONE, code=1))
+    monkeypatch.setattr("perseus.jobs.state.ACTIVE_MAXIMUM", 1)
+    world.do(Retry("job00000"))
+    world.check()
 
 
 def test_retention_by_age_and_by_number() -> None:

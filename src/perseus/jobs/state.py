@@ -198,14 +198,7 @@ class Jobs:
         if event.job_id in self._jobs:
             raise ConflictError(f"the job id {event.job_id} is taken")
         spec = event.spec.SerializeToString(deterministic=True)
-        if (
-            self._active >= ACTIVE_MAXIMUM
-            or self._active_spec_bytes + len(spec) > ACTIVE_SPEC_MAXIMUM_BYTES
-        ):
-            raise TooLargeError(
-                f"the queue is full: {self._active} jobs have not ended",
-                hint="wait for some to end (perseus ps), or submit many tasks as one job: --count",
-            )
+        self._check_room(spec)
         self._sequence += 1
         record = JobRecord(
             job_id=event.job_id,
@@ -224,6 +217,17 @@ class Jobs:
         self._change.job(job)
         self._replan = True
         return job.job_id
+
+    def _check_room(self, spec: bytes) -> None:
+        """Whether one more job may be active; raises TooLargeError."""
+        if (
+            self._active >= ACTIVE_MAXIMUM
+            or self._active_spec_bytes + len(spec) > ACTIVE_SPEC_MAXIMUM_BYTES
+        ):
+            raise TooLargeError(
+                f"the queue is full: {self._active} jobs have not ended",
+                hint="wait for some to end (perseus ps), or submit many tasks as one job: --count",
+            )
 
     def _kill(self, at: Instant, event: Kill) -> int:
         job = self.job(event.job_id)
@@ -274,6 +278,8 @@ class Jobs:
                 hint=f"perseus why {job.job_id}",
             )
         was_active = job.active > 0
+        if not was_active:
+            self._check_room(job.record.spec)
         if job.restore_fresh() or fresh:
             self._change.job(job)
         for task in unwell:

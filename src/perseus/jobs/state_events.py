@@ -59,7 +59,8 @@ class Kill(Event):
 class Retry(Event):
     """Runs once more what did not finish well. Replies how many tasks.
 
-    Raises NotFoundError, and ConflictError when there is none.
+    Raises NotFoundError, ConflictError when there is none, and TooLargeError when the queue
+    is full.
     """
 
     job_id: str
