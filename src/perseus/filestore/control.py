@@ -63,6 +63,9 @@ class ChunkserverControl:
 
     def attach(self, control: socket.socket) -> None:
         """Takes the agent's end of a new socket pair, after the chunkserver was forked (again)."""
+        if self._task is not None:
+            # Else its end would be taken for the end of the new one.
+            self._task.cancel()
         self._drop(UnavailableError("the chunkserver was started anew"))
         self._failure = None
         self._ready.clear()
