@@ -123,13 +123,14 @@ class Cluster:
         self.connect(node)
         return node
 
-    def connect(self, node: Node) -> None:
-        """A new session, with a list of all that is held."""
+    def connect(self, node: Node, knows: bool = True) -> None:
+        """A new session, with a list of all that is held if the node knows it."""
         node.up = True
         node.inbox.clear()
         replicas = tuple(
             Replica(chunk, held.version, held.length, held.sealed, held.found)
             for chunk, held in node.held.items()
+            if knows
         )
         # Directives that follow belong to the new session already.
         reply = self.do(
@@ -142,6 +143,7 @@ class Cluster:
                 chunk_address=f"{node.node_id}:2",
                 capacity=Capacity(),
                 replicas=replicas,
+                replicas_known=knows,
             )
         )
         node.session = reply.session

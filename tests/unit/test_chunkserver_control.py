@@ -5,8 +5,10 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
+from perseus.daemon.agent import known_replicas
 from perseus.filestore import control_messages as messages
 from perseus.filestore.control import ChunkserverControl
+from perseus.proto.v1 import agent_pb2
 
 LIMIT_S = 30.0
 READY = messages.Ready("127.0.0.1:1", [])
@@ -62,6 +64,30 @@ def test_the_end_of_an_old_chunkserver_is_not_that_of_the_new_one() -> None:
         assert await asked == [] and control.is_up
         await old.close()
         await new.close()
+        await control.close()
+
+    run(main())
+
+
+def test_replicas_are_known_only_while_the_chunkserver_tells_them() -> None:
+    async def main() -> None:
+        control = ChunkserverControl(lambda events: None)
+        assert await known_replicas(control) is None
+        peer = Peer(control)
+        await peer.connect()
+        await control.ready()
+        for replicas in ([], [agent_pb2.ReplicaReport(chunk=7, version=1)]):
+            asked = asyncio.ensure_future(known_replicas(control))
+            request = await peer.receive()
+            assert isinstance(request, messages.GetReports)
+            peer.send(messages.Reports(request.number, [r.SerializeToString() for r in replicas]))
+            assert await asked == replicas
+        # It dies while it is asked.
+        asked = asyncio.ensure_future(known_replicas(control))
+        await peer.receive()
+        await peer.close()
+        assert await asked is None and not control.is_up
+        assert await known_replicas(control) is None
         await control.close()
 
     run(main())

@@ -11,7 +11,7 @@ from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
-from perseus.errors import LeaseLostError, PerseusError
+from perseus.errors import LeaseLostError, PerseusError, UnavailableError
 from perseus.filestore.control import ChunkserverControl
 from perseus.identity.files import Identity
 from perseus.jobs.executor import Executor
@@ -127,7 +127,7 @@ class Agent:
     # --- what the link asks and tells
 
     async def _hello(self) -> agent_pb2.Hello:
-        replicas = await self.control.reports() if self.control.is_up else []
+        replicas = await known_replicas(self.control)
         return agent_pb2.Hello(
             protocol_minimum=PROTOCOL_MINIMUM,
             protocol_maximum=PROTOCOL_MAXIMUM,
@@ -136,7 +136,8 @@ class Agent:
             chunk_address=self.control.chunk_address,
             capacity=self._capacity,
             attempts=self.executor.held(),
-            replicas=replicas,
+            replicas=replicas or (),
+            replicas_unknown=replicas is None,
             certificate_expires_at_s=self._identity().expires_at_s,
         )
 
@@ -259,6 +260,16 @@ class Agent:
         may have changed."""
         if self.link is not None:
             self.link.say_hello_again()
+
+
+async def known_replicas(control: ChunkserverControl) -> list[agent_pb2.ReplicaReport] | None:
+    """All replicas of the node; None while its chunkserver is not there to tell them."""
+    if not control.is_up:
+        return None
+    try:
+        return await control.reports()
+    except UnavailableError:
+        return None
 
 
 class _Handlers:

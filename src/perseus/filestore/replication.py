@@ -10,6 +10,8 @@ surely dropped.
 It assumes: ``nodes`` changes before NodeUp and NodeDown are told; the namespace
 steps in the same transaction; a Tick about five times a second. Directives are
 lost with a node's stream; its next session says what it holds, which mends that.
+A session that cannot say it, for its chunkserver is down, changes nothing at first:
+only after ``replication_delay_s`` is the node taken to have no replica.
 """
 
 from collections import deque
@@ -92,6 +94,8 @@ class Replication:
         self._sessions: dict[str, int] = {}
         # (chunk, node) that a reader complained of, and until when it is not asked again.
         self._checks: dict[tuple[int, str], float] = {}
+        # Nodes that could not say what they hold, and until when it is taken to be still there.
+        self._untold_until_s: dict[str, float] = {}
         # Chunks to look at again, a bounded number each Tick.
         self._looks: deque[int] = deque()
         # Nodes removed for good whose chunks are being let go.
@@ -192,14 +196,23 @@ class Replication:
         self._state.full_until_s.pop(node_id, None)
         self._state.suspect_until_s.pop(node_id, None)
         self._repair.node_gone(node_id)
-        listed = {replica.chunk for replica in event.replicas}
-        for chunk_id in self._state.on_node.get(node_id, set()) - listed:
-            self._unlisted(at, self._state.chunks[chunk_id], node_id)
+        if event.replicas_known:
+            self._untold_until_s.pop(node_id, None)
+            self._take_list(at, node_id, {replica.chunk for replica in event.replicas})
+        else:
+            # From the first such session on: others may follow one another quickly.
+            until_s = at.now_s + self._settings.replication_delay_s
+            self._untold_until_s.setdefault(node_id, until_s)
         for replica in event.replicas:
             # What it was told in its session before may be lost.
             self._seals.pop((replica.chunk, node_id), None)
             self._present(at, node_id, replica)
         self._recovery.node_up(node_id)
+
+    def _take_list(self, at: Instant, node_id: str, listed: set[int]) -> None:
+        """The node has these chunks and no others."""
+        for chunk_id in self._state.on_node.get(node_id, set()) - listed:
+            self._unlisted(at, self._state.chunks[chunk_id], node_id)
 
     def _unlisted(self, at: Instant, chunk: Chunk, node_id: str) -> None:
         """The node did not name a replica; perhaps it was made after the list was."""
@@ -212,6 +225,7 @@ class Replication:
 
     def _node_down(self, at: Instant, event: NodeDown) -> None:
         self._sessions.pop(event.node_id, None)
+        self._untold_until_s.pop(event.node_id, None)
         self._garbage.forget_node(event.node_id)
         self._repair.node_gone(event.node_id)
         if event.removed:
@@ -406,6 +420,10 @@ class Replication:
             if until_s <= at.now_s:
                 del self._repair.hoped_until_s[node_id]
                 self._looks.extend(self._state.on_node.get(node_id, ()))
+        for node_id, until_s in list(self._untold_until_s.items()):
+            if until_s <= at.now_s:
+                del self._untold_until_s[node_id]
+                self._take_list(at, node_id, set())
         self._release()
         self._looks.extendleft(self._garbage.tick())
         for _ in range(min(LOOKS_PER_TICK, len(self._looks))):

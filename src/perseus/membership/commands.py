@@ -41,6 +41,8 @@ class Connect(Event):
     attempts: tuple[str, ...] = ()
     replicas: tuple[Replica, ...] = ()
     certificate_expires_at_s: float = 0.0
+    # False while the node cannot tell which replicas it has; then it lists none.
+    replicas_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ class Replica(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeUp(Event):
-    """A node's agent has a new session. What it does not list, it does not have."""
+    """A node's agent has a new session. What it does not list, it does not have; of replicas
+    that is so only when they are known."""
 
     node_id: str
     name: str
@@ -42,6 +43,8 @@ class NodeUp(Event):
     # "JOB.TASK.ATTEMPT", running or ended and not acknowledged.
     attempts: tuple[str, ...]
     replicas: tuple[Replica, ...]
+    # Whether the node could tell which replicas it has.
+    replicas_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,7 @@ def _connect_event(node_id: str, hello: agent_pb2.Hello) -> Connect:
         attempts=tuple(hello.attempts),
         replicas=replicas,
         certificate_expires_at_s=hello.certificate_expires_at_s,
+        replicas_known=not hello.replicas_unknown,
     )
 
 

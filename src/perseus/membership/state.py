@@ -266,7 +266,14 @@ class Membership:
         node.info = None
         effects: list[Effect | Event] = [
             OpenSession(record.node_id, record.session),
-            NodeUp(record.node_id, record.name, record.session, event.attempts, event.replicas),
+            NodeUp(
+                record.node_id,
+                record.name,
+                record.session,
+                event.attempts,
+                event.replicas,
+                event.replicas_known,
+            ),
         ]
         reply = Connected(record.node_id, record.name, record.session, protocol, self.lease_s)
         return Step([_write(record)], effects, reply)

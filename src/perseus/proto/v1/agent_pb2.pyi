@@ -34,7 +34,7 @@ class MasterMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_answer: _Optional[_Union[HeartbeatAnswer, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[Directive, _Mapping]]] = ..., acknowledged_attempts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s")
+    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown")
     PROTOCOL_MINIMUM_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Hello(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     protocol_minimum: int
     protocol_maximum: int
     version: str
@@ -53,7 +54,8 @@ class Hello(_message.Message):
     attempts: _containers.RepeatedScalarFieldContainer[str]
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaReport]
     certificate_expires_at_s: float
-    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ...) -> None: ...
+    replicas_unknown: bool
+    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "lease_s", "session", "node_id", "node_name", "grant_key")
