@@ -5,9 +5,13 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from perseus.daemon.agent import known_replicas
+from perseus.errors import UnavailableError
 from perseus.filestore import control_messages as messages
 from perseus.filestore.control import ChunkserverControl
+from perseus.jobs.spool import EARLY_SHIPS_MAXIMUM, FINAL_SHIPS_MAXIMUM
 from perseus.proto.v1 import agent_pb2
 
 LIMIT_S = 30.0
@@ -33,6 +37,21 @@ class Peer:
         body = await self.reader.readexactly(size)
         message: messages.ToChunkserver = messages.to_chunkserver.decode(body)
         return message
+
+    async def number(self) -> int:
+        """Of the mover that is to begin next."""
+        message = await self.receive()
+        assert isinstance(message, messages.Feed | messages.Place)
+        return message.number
+
+    async def has_nothing_more(self, control: ChunkserverControl) -> bool:
+        """Whether what is asked now is what comes next."""
+        asked = asyncio.ensure_future(control.reports())
+        request = await self.receive()
+        if not isinstance(request, messages.GetReports):
+            return False
+        self.send(messages.Reports(request.number, []))
+        return await asked == []
 
     async def close(self) -> None:
         self.writer.close()
@@ -91,3 +110,48 @@ def test_replicas_are_known_only_while_the_chunkserver_tells_them() -> None:
         await control.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("kind", ["feed", "place"])
+def test_what_is_moved_at_once_is_bounded_and_the_rest_waits(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, f"{kind.upper()}S_MAXIMUM", 2)
+
+    async def main() -> None:
+        control = ChunkserverControl(lambda events: None)
+        peer = Peer(control)
+        await peer.connect()
+        await control.ready()
+        moves = [asyncio.ensure_future(getattr(control, kind)("/in", f"/{n}")) for n in range(4)]
+        begun = [await peer.number() for _ in range(2)]
+        assert await peer.has_nothing_more(control)
+        # One that is cancelled has its room until the chunkserver says that it has ended.
+        moves[0].cancel()
+        assert await peer.receive() == messages.Cancel(begun[0])
+        assert await peer.has_nothing_more(control)
+        peer.send(messages.Done(begun[0]))
+        third = await peer.number()
+        assert third > begun[1] and await peer.has_nothing_more(control)
+        peer.send(messages.Done(third, 5))
+        assert await moves[2] == 5
+        # A chunkserver that dies takes all with it, and leaves the room to the next one.
+        await peer.number()
+        await peer.close()
+        await asyncio.wait(moves)
+        assert all(isinstance(moves[n].exception(), UnavailableError) for n in (1, 3))
+        again = Peer(control)
+        await again.connect()
+        await control.ready()
+        moves = [asyncio.ensure_future(getattr(control, kind)("/in", f"/{n}")) for n in range(2)]
+        for size_bytes in range(2):
+            again.send(messages.Done(await again.number(), size_bytes))
+        assert [await move for move in moves] == [0, 1]
+        await again.close()
+        await control.close()
+
+    run(main())
+
+
+def test_there_is_room_for_all_ships_that_are_begun() -> None:
+    assert EARLY_SHIPS_MAXIMUM + FINAL_SHIPS_MAXIMUM <= messages.SHIPS_MAXIMUM

@@ -4,6 +4,10 @@
 that wait get UnavailableError, and after it was forked again ``attach`` takes
 the new socket. The grant key and the master's address are remembered and told
 again. All methods belong to the event loop's thread.
+
+Feeds and places beyond the most at once wait here for their turn, in order, for as
+long as it takes: that a node is busy is no failure of what it was asked for. How many
+ships there are is bounded by whoever begins them.
 """
 
 import asyncio
@@ -41,6 +45,8 @@ class ChunkserverControl:
         self._master = ""
         self._numbers = 0
         self._waiting: dict[int, asyncio.Future[messages.Done | messages.Reports]] = {}
+        self._feeds = asyncio.Semaphore(messages.FEEDS_MAXIMUM)
+        self._places = asyncio.Semaphore(messages.PLACES_MAXIMUM)
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -111,13 +117,13 @@ class ChunkserverControl:
     async def feed(self, path: str, fifo_path: str) -> int:
         """Reads a file, following it until its writer closes, into a FIFO; returns the bytes
         moved. Ends quietly when the FIFO's reader goes. Cancel it to break off."""
-        number = self._next_number()
-        return (await self._move(number, messages.Feed(number, path, fifo_path))).size_bytes
+        feed = messages.Feed(self._next_number(), path, fifo_path)
+        return (await self._move(self._feeds, feed)).size_bytes
 
     async def place(self, path: str, target_path: str) -> int:
         """Copies a file to a local one, which appears whole; returns its size."""
-        number = self._next_number()
-        return (await self._move(number, messages.Place(number, path, target_path))).size_bytes
+        place = messages.Place(self._next_number(), path, target_path)
+        return (await self._move(self._places, place)).size_bytes
 
     async def ship(self, attempt: str, stderr: bool, source_path: str) -> "Ship":
         """Begins to copy a local file, which may still grow, into an output of ``attempt``."""
@@ -127,14 +133,24 @@ class ChunkserverControl:
         self._send(messages.Ship(number, attempt, stderr, source_path))
         return Ship(self, number, future)
 
-    async def _move(self, number: int, message: messages.Feed | messages.Place) -> messages.Done:
-        await self.ready()
+    async def _move(
+        self, room: asyncio.Semaphore, message: messages.Feed | messages.Place
+    ) -> messages.Done:
+        await room.acquire()
         try:
-            answer = await self._ask(number, message)
-        except asyncio.CancelledError:
-            self._send(messages.Cancel(number))
+            await self.ready()
+        except BaseException:
+            room.release()
             raise
-        return _done(answer)
+        future = self._expect(message.number)
+        # A mover that is broken off keeps its room until it has ended.
+        future.add_done_callback(lambda _: room.release())
+        self._send(message)
+        try:
+            return _done(await asyncio.shield(future))
+        except asyncio.CancelledError:
+            self._send(messages.Cancel(message.number))
+            raise
 
     async def _ask(
         self, number: int, message: messages.ToChunkserver

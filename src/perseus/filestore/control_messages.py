@@ -12,6 +12,11 @@ import msgspec
 from perseus.errors import PerseusError, TooLargeError, from_code
 
 LENGTH = struct.Struct(">I")
+# Movers of a node at once, of each kind. The agent waits for its turn; a chunkserver refuses
+# what comes beyond all of them.
+FEEDS_MAXIMUM = 256
+PLACES_MAXIMUM = 32
+SHIPS_MAXIMUM = 128
 # A report of all replicas is the largest message.
 MESSAGE_MAXIMUM_BYTES = 64 << 20
 

@@ -24,7 +24,7 @@ from perseus.filestore import control_messages as messages
 from perseus.filestore.client import FilestoreClient, write_fully
 from perseus.settings import FRAME_MAXIMUM_BYTES
 
-MOVERS_MAXIMUM = 256
+MOVERS_MAXIMUM = messages.FEEDS_MAXIMUM + messages.PLACES_MAXIMUM + messages.SHIPS_MAXIMUM
 PIPE_BYTES = 1 << 20
 # How soon a cancelled mover that waits for its reader notices.
 LOOK_S = 0.2

@@ -30,7 +30,8 @@ CHECK_MAXIMUM_S = 0.1
 # Pauses between the tries to ship; so there are one more tries than pauses.
 SHIP_PAUSES_S = (0.2, 1.0, 3.0)
 
-# The most outputs shipped at once behind running tasks, and after their end.
+# The most outputs shipped at once behind running tasks, and after their end; in all
+# control_messages.SHIPS_MAXIMUM.
 EARLY_SHIPS_MAXIMUM = 64
 FINAL_SHIPS_MAXIMUM = 64
 
