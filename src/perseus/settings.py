@@ -15,9 +15,9 @@ from typing import Any
 
 from perseus import amounts
 from perseus.errors import InvalidError
+from perseus.versions import PROTOCOL_MAXIMUM as PROTOCOL_MAXIMUM
+from perseus.versions import PROTOCOL_MINIMUM as PROTOCOL_MINIMUM
 
-PROTOCOL_MINIMUM = 1
-PROTOCOL_MAXIMUM = 1
 # The version of the data folder's layout that this program writes and reads.
 DATA_VERSION = 1
 

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import perseus
 from perseus.errors import (
     FullError,
+    IncompatibleError,
     InternalError,
     InvalidError,
     NotFoundError,
@@ -115,6 +117,34 @@ def test_roles_are_checked() -> None:
     for caller in (_user(roles.UNSPECIFIED), Caller("t", roles.TOKEN, "token")):
         with pytest.raises(RefusedError, match="takes role viewer"):
             _admit(caller)
+
+
+@pytest.mark.parametrize("offered", ["1-1 0.1.0", "1-7 9.0", "0-1", "1-1"])
+def test_a_common_version_is_enough(offered: str) -> None:
+    _admit(_user(roles.ADMIN), perseus_protocol=offered)
+
+
+@pytest.mark.parametrize(
+    ("offered", "said", "to_upgrade"),
+    [
+        ("2-3 0.9.0", ["0.9.0", "versions 2 to 3", "version 1 "], "the nodes of the cluster"),
+        ("0-0 0.0.1", ["0.0.1", "version 0 ", "version 1 "], "this machine"),
+    ],
+)
+def test_a_client_without_a_common_version_is_told_both(
+    offered: str, said: list[str], to_upgrade: str
+) -> None:
+    with pytest.raises(IncompatibleError) as caught:
+        _admit(_user(roles.ADMIN), perseus_protocol=offered)
+    assert all(part in caught.value.message for part in said), caught.value.message
+    assert perseus.__version__ in caught.value.message
+    assert f"upgrade Perseus on {to_upgrade}" in caught.value.hint
+
+
+@pytest.mark.parametrize("offered", ["", "1", "x-y", "1-", "-1-1", "1-2-3", "\u00b2-2"])
+def test_what_is_no_offer_is_refused(offered: str) -> None:
+    with pytest.raises(InvalidError, match="perseus-protocol"):
+        _admit(_user(roles.ADMIN), perseus_protocol=offered)
 
 
 def test_those_who_were_removed_are_refused() -> None:

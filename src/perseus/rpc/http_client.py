@@ -24,6 +24,7 @@ import _socket
 import _thread
 from abc import ABC, abstractmethod
 
+from perseus import versions
 from perseus.errors import (
     InternalError,
     InvalidError,
@@ -148,6 +149,7 @@ class Connection(ABC):
         if timeout_s is not None:
             self._socket.settimeout(timeout_s + TIMEOUT_MARGIN_S)
         head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\n"
+        head += f"{versions.OFFER}: {versions.offer()}\r\n"
         if timeout_s is not None:
             head += f"perseus-timeout-s: {timeout_s:f}\r\n"
         if raw:

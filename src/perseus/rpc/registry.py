@@ -25,6 +25,7 @@ from urllib.parse import quote, unquote
 
 from google.protobuf.message import Message
 
+from perseus import versions
 from perseus.errors import InternalError, InvalidError, NotFoundError, PerseusError, RefusedError
 from perseus.identity import roles
 from perseus.rpc import services
@@ -34,6 +35,9 @@ from perseus.rpc.services import MethodType
 # Metadata by which a node says for whom it calls: "NAME;ROLE", the name percent-encoded.
 ON_BEHALF = "perseus-on-behalf"
 ON_BEHALF_CEILING = roles.USER
+
+# By this a caller learns which versions are spoken, so it is served whatever those are.
+VERSIONS_PATH = "/perseus.v1.Cluster/GetInfo"
 
 _log = logging.getLogger("perseus.rpc")
 
@@ -110,6 +114,8 @@ class Registry:
     ) -> Call:
         """The interceptor: the call, or RefusedError when the caller may not make it."""
         self.check_caller(caller)
+        if versions.OFFER in metadata and path != VERSIONS_PATH:
+            versions.check_offer(metadata[versions.OFFER])
         behalf = metadata.get(ON_BEHALF)
         if behalf is not None:
             caller = _represented(caller, behalf)
