@@ -3,6 +3,7 @@
 import argparse
 
 from perseus.cli import parser as parser_module
+from perseus.cli.candidates import EXIT_FILES, FLAGS
 
 
 def tree() -> dict[str, list[tuple[str, str]]]:
@@ -47,25 +48,53 @@ def bash(commands: dict[str, list[tuple[str, str]]]) -> str:
         for words, entries in commands.items()
     )
     values = "\n".join(
-        f"        {words!r}) words={' '.join(given)!r} ;;" for words, given in choices().items()
+        f"        {words!r}) words={' '.join(given)!r} values=1 ;;"
+        for words, given in choices().items()
     )
     return f"""\
 # perseus completion for bash: eval "$(perseus completion bash)"
 _perseus() {{
-    local word path= words= index
+    # Not `path`: that is the search path to zsh.
+    local word said= words= values= index
     for ((index = 1; index < COMP_CWORD; index++)); do
         word=${{COMP_WORDS[index]}}
         [[ $word == -- ]] && {{ COMPREPLY=($(compgen -c -f -- "$2")); return; }}
         [[ $word == -* ]] && continue
-        _perseus_known "${{path:+$path }}$word" && path=${{path:+$path }}$word
+        _perseus_known "${{said:+$said }}$word" && said=${{said:+$said }}$word
     done
-    case $path in
+    case $said in
 {cases}
     esac
-    case "$path ${{COMP_WORDS[COMP_CWORD - 1]}}" in
+    case "$said ${{COMP_WORDS[COMP_CWORD - 1]}}" in
 {values}
     esac
+    if [[ $2 != -* && -z $values ]] && _perseus_asks "$said" "${{COMP_WORDS[COMP_CWORD - 1]}}"; then
+        _perseus_ask "$@" && return
+    fi
     COMPREPLY=($(compgen -W "$words" -- "$2"))
+}}
+# What only the cluster knows: nodes, jobs, paths. Fails where local files or flags fit.
+_perseus_ask() {{
+    local IFS=$'\\n' code
+    set -f
+    COMPREPLY=($("$1" __complete "${{COMP_WORDS[@]:1:$COMP_CWORD}}" 2>/dev/null </dev/null))
+    code=$?
+    set +f
+    [[ $code == {EXIT_FILES} ]] && return 0
+    [[ ${{#COMPREPLY[@]}} -gt 0 ]] || return 1
+    # The names are quoted where they must be; after a folder one goes on.
+    compopt -o filenames 2>/dev/null
+    [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == */ ]] && compopt -o nospace 2>/dev/null
+    return 0
+}}
+_perseus_asks() {{
+    case $2 in
+        {"|".join(FLAGS)}) return 0 ;;
+    esac
+    case $1 in
+        {"|".join(repr(words) for words in parser_module.leaves())}) return 0 ;;
+    esac
+    return 1
 }}
 _perseus_known() {{
     case $1 in
@@ -100,6 +129,14 @@ def fish(commands: dict[str, list[tuple[str, str]]]) -> str:
             else:
                 what = f"-f -a {name}"
             lines.append(f"complete -c perseus -n '{condition}' {what} -d '{about}'")
+    # What only the cluster knows: nodes, jobs, paths.
+    lines += [
+        "function __perseus_ask",
+        "    set -l words (commandline -opc) (commandline -ct)",
+        "    $words[1] __complete $words[2..-1] 2>/dev/null",
+        "end",
+        "complete -c perseus -n 'not __fish_use_subcommand' -a '(__perseus_ask)'",
+    ]
     return "\n".join(lines)
 
 

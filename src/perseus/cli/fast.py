@@ -102,6 +102,10 @@ def main(arguments: "Sequence[str]") -> int:
         code = _run(arguments[1:])
         if code is not None:
             return code
+    if arguments and arguments[0] == "__complete":
+        from perseus.cli.candidates import complete
+
+        return complete(arguments[1:])
     load_site()
     from perseus.cli.main import main as full_main
 

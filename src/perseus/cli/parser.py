@@ -562,7 +562,7 @@ def _add_here(commands: Subparsers) -> None:
     completion = _command(
         commands,
         "completion",
-        "print a shell's completion script",
+        "print a shell's completion script; it also completes nodes, jobs, paths and contexts",
         "completion:completion",
         'eval "$(perseus completion bash)"\nperseus completion fish | source',
     )
