@@ -9,6 +9,7 @@ from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.run_guard import RunGuard
 from perseus.filestore.events import DiscardOutputs
 from perseus.filestore.gateway import Gateway
 from perseus.filestore.namespace import Namespace
@@ -150,6 +151,7 @@ class Master:
             About(perseus.__version__, self._config.node_name, self._config.master_address),
         )
         self._cluster.node_details.append(self._describe_node)
+        self._cluster.run_guard = RunGuard(self.namespace, self.jobs, self._config.node_id)
         self._cluster.removal_guards.append(self._guard_removal)
         self._cluster.finding_providers.append(self._files.findings)
         self._cluster.finding_providers.append(self._state_disk)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from perseus.errors import RefusedError
 from perseus.identity.files import new_key_and_request
-from perseus.identity.subject import RunSubject, read_of_run, run_server_name, validity_of
+from perseus.identity.subject import (
+    BACKDATE_S,
+    RunSubject,
+    read_of_run,
+    run_server_name,
+    validity_of,
+)
 from perseus.rpc.grpc_options import HANDSHAKE_TIMEOUT_S, MESSAGE_MAXIMUM_BYTES
 
 if TYPE_CHECKING:
@@ -70,8 +76,14 @@ class RunCertificate:
 
     def renewal_in_s(self) -> float:
         """How long until two thirds of its life are over."""
+        _, end_s = validity_of(self.certificate_pem)
+        return max(0.0, end_s - self.life_s / 3 - time.time())
+
+    @property
+    def life_s(self) -> float:
+        """From when it was made until it ends."""
         begin_s, end_s = validity_of(self.certificate_pem)
-        return max(0.0, begin_s + (end_s - begin_s) * 2 / 3 - time.time())
+        return end_s - begin_s - BACKDATE_S
 
     def check(self, context: Any) -> RunSubject:
         """Who calls, of this run; raises RefusedError for anybody else."""

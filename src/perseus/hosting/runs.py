@@ -233,9 +233,10 @@ class Runs:
         return ids
 
     def _ask(self, run: Run, requests: Mapping[Id, Any], method: str) -> dict[Id, Any]:
-        if run.run not in self._certificates:
-            self._certificates[run.run] = RunCertificate.ask(self.cluster, run.run)
-        certificate = self._certificates[run.run]
+        certificate = self._certificates.get(run.run)
+        if certificate is None or not certificate.renewal_in_s():
+            certificate = RunCertificate.ask(self.cluster, run.run)
+            self._certificates[run.run] = certificate
         addresses = {process: self._address(run, process) for process in requests}
 
         async def ask_all() -> list[Any]:

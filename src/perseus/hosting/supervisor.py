@@ -31,8 +31,8 @@ from perseus.proto.v1 import algo_pb2
 RESTART_FIRST_S = 0.2
 RESTART_MAXIMUM_S = 5.0
 RESTART_FORGIVEN_S = 5.0
-# Between two tries to have the certificate renewed.
-RENEWAL_RETRY_S = 60.0
+# Between two tries to have the certificate renewed, as a share of its life.
+RENEWAL_RETRY_SHARE = 1 / 60
 
 
 class Supervisor:
@@ -85,7 +85,7 @@ class Supervisor:
                 )
             except PerseusError as error:
                 sys.stderr.write(f"the certificate is not renewed yet: {error}\n")
-                await asyncio.sleep(RENEWAL_RETRY_S)
+                await asyncio.sleep(self._certificate.life_s * RENEWAL_RETRY_SHARE)
                 continue
             self._certificate = following
             self._server.use(following)

@@ -122,6 +122,11 @@ class Jobs:
         """How many attempts are leased to a node."""
         return self._leases.count(node_id)
 
+    def is_at(self, node_id: str, name: str, user: str) -> bool:
+        """Whether a task of a job of that name, submitted by that user, is leased to a node."""
+        records = (self._jobs[job_id].record for job_id, _ in self._leases.of_node(node_id))
+        return any(record.name == name and record.user == user for record in records)
+
     def is_leased(self, attempt: str) -> bool:
         """Whether this attempt is leased to a node now; an id that is none is not."""
         try:

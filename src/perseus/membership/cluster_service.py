@@ -44,7 +44,8 @@ from perseus.settings import Settings
 # A clock that is off by more than this may not join: certificates would not hold.
 CLOCK_SKEW_MAXIMUM_S = 300.0
 ID_LENGTH = 8
-# Of the certificates of processes of a run; they ask for the next one in time.
+# Of the certificates of processes of a run, or as long as nodes' where that is less; they
+# ask for the next one in time.
 PROCESS_CERTIFICATE_S = 3600.0
 FINDINGS_MAXIMUM = 1000
 
@@ -52,6 +53,9 @@ FINDINGS_MAXIMUM = 1000
 NodeDetail = Callable[[cluster_pb2.Node], None]
 # Says why the node of this id should not leave; empty when it may.
 RemovalGuard = Callable[[str], str]
+# Raises PerseusError when the caller may not have a certificate for a process of a run, or,
+# with no process, for its control.
+RunGuard = Callable[[str, str, Caller], None]
 FindingProvider = Callable[[], Iterable[cluster_pb2.Finding]]
 
 
@@ -88,6 +92,7 @@ class ClusterService:
         # Others add theirs.
         self.node_details: list[NodeDetail] = []
         self.removal_guards: list[RemovalGuard] = []
+        self.run_guard: RunGuard | None = None
         self.finding_providers: list[FindingProvider] = []
 
     async def get_info(
@@ -179,11 +184,14 @@ class ClusterService:
         self, request: cluster_pb2.CertifyProcessRequest, call: Call
     ) -> cluster_pb2.CertifyProcessResponse:
         """A short-lived certificate for a process of a run, or for who controls it."""
+        if self.run_guard is None:
+            raise RefusedError("runs of algorithms are not known here")
+        self.run_guard(request.run, request.process, call.caller)
         name = request.process or call.caller.name[:NAME_MAXIMUM_BYTES]
         certificate_pem = self._authority.sign_of_run(
             request.certificate_request_pem.encode(),
             RunSubject(request.run, name, is_control=not request.process),
-            PROCESS_CERTIFICATE_S,
+            min(PROCESS_CERTIFICATE_S, self._settings.certificate_s),
             self._driver.instant().time_s,
         )
         return cluster_pb2.CertifyProcessResponse(
