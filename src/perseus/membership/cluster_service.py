@@ -185,7 +185,7 @@ class ClusterService:
     ) -> cluster_pb2.CertifyProcessResponse:
         """A short-lived certificate for a process of a run, or for who controls it."""
         if self.run_guard is None:
-            raise RefusedError("runs of algorithms are not known here")
+            raise RefusedError("runs of algorithms are not known here", hint="perseus algo ps")
         self.run_guard(request.run, request.process, call.caller)
         name = request.process or call.caller.name[:NAME_MAXIMUM_BYTES]
         certificate_pem = self._authority.sign_of_run(
