@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,16 @@ from membership_harness import (
     until,
 )
 
-from perseus.errors import IncompatibleError, LeaseLostError, RefusedError
+from perseus.errors import IncompatibleError, LeaseLostError, PerseusError, RefusedError
 from perseus.membership import sessions
 from perseus.membership.commands import AddNode, RemoveNode
 from perseus.membership.events import AcknowledgeAttempts, Direct, NodeUp, Replica
 from perseus.membership.link import AgentLink
 from perseus.membership.local_link import local_dialer
 from perseus.proto.v1 import agent_pb2
+from perseus.runtime.machine import Tick, Write
 from perseus.settings import Settings
+from perseus.store.sqlite import SqliteStore
 
 
 def with_master(folder: Path, act: Callable[[Master], Awaitable[None]]) -> None:
@@ -146,6 +148,43 @@ def test_a_cut_off_node_stops_before_the_master_gives_it_up(short_folder: Path) 
         await wire.stop()
 
     with_master(short_folder, act)
+
+
+def test_a_disk_that_takes_longer_than_the_lease_loses_no_node(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        disk = HeldDisk(master.store)
+        master.driver._committer = disk
+        agent = Agent()
+        async with running_link(agent, identity, master.address) as link:
+            await until(lambda: master.membership.node("n1").session == 1)
+            # Ticks go on as they do in a daemon, which does not wait for them.
+            waited_until_s = master.clock.now_s() + 2 * QUICK.lease_s
+            while master.clock.now_s() < waited_until_s:
+                master.driver.begin(Tick())
+                await asyncio.sleep(0.05)
+            disk.free.set()
+            await _welcomed(agent, 1)
+            await until(link.holds_lease)
+            assert link.session == 1
+        assert not master.witness.downs() and not agent.lost_at_s
+
+    with_master(short_folder, act)
+
+
+class HeldDisk:
+    """Keeps what it is given only once it is ``free``."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.free = asyncio.Event()
+        self._store = store
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        await self.free.wait()
+        await self._store.commit(writes)
+
+    def shortage(self) -> PerseusError | None:
+        return self._store.shortage()
 
 
 def test_a_newer_stream_of_a_node_ends_the_older(short_folder: Path) -> None:

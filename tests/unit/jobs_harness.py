@@ -18,7 +18,13 @@ from perseus.ids import parse_attempt
 from perseus.jobs import records
 from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
-from perseus.membership.commands import AddNode, Connect, Disconnected, HeartbeatReceived
+from perseus.membership.commands import (
+    AddNode,
+    Connect,
+    Disconnected,
+    HeartbeatReceived,
+    Welcomed,
+)
 from perseus.membership.events import AcknowledgeAttempts, Direct, EndSession
 from perseus.membership.state import Membership
 from perseus.membership.values import Capacity, Load
@@ -211,6 +217,7 @@ class World:
         event = Connect(toy.node_id, 1, 1, "1", "a:1", "a:2", capacity, tuple(held), (), 1.9e9)
         # A toy that is told to start something takes it on the new stream.
         toy.session = self.do(event).reply.session
+        self.do(Welcomed(toy.node_id, toy.session))
         toy.heartbeat_s = self.now_s
         for attempt, state in toy.attempts.items():
             if state == "running":

@@ -89,6 +89,22 @@ def test_a_new_session_may_shorten_the_lease() -> None:
     assert lease.ends_at_s == 111.0 and renewed == [148.0, 109.0]
 
 
+def test_a_welcome_that_took_the_lease_is_followed_by_one_that_is_answered() -> None:
+    clock = HandClock()
+    lease, renewed, lost = held(clock)
+    clock.now = 108.0
+    assert not lease.begin(10.0, sent_at_s=100.0)
+    assert not lease.check() and not renewed and not lost
+    clock.now = 109.0
+    lease.renew(sent_at_s=108.5)
+    assert lease.check() and renewed == [116.5]
+    # Once lost, no answer of that stream brings it back.
+    clock.now = 117.0
+    assert not lease.check() and lost == [117.0]
+    lease.renew(sent_at_s=116.9)
+    assert not lease.check()
+
+
 @given(st.lists(st.tuples(st.floats(0.01, 6.0), st.floats(0.0, 3.0))))
 def test_a_holder_never_acts_past_the_margin(beats: list[tuple[float, float]]) -> None:
     """Whatever the delays: while ``check`` is true, the last renewal's margin has not begun,

@@ -26,6 +26,7 @@ from perseus.membership.commands import (
     HeartbeatReceived,
     RemoveNode,
     UpdateNode,
+    Welcomed,
 )
 from perseus.membership.events import EndSession, NodeChanged, NodeDown, NodeUp, OpenSession
 from perseus.membership.state import Membership
@@ -113,6 +114,29 @@ def test_a_silent_node_is_lost_after_its_lease_and_not_before() -> None:
     with pytest.raises(LeaseLostError):
         world.beat("n1", session)
     assert world.connect("n1").session == session + 1
+
+
+def test_the_lease_of_a_new_session_runs_from_its_welcome() -> None:
+    world = World()
+    world.add("n1", "kitchen")
+    session = world.connect("n1").session
+    # The disk takes longer than the lease to keep the session.
+    assert world.pass_time(2 * LEASE_S) == []
+    world.do(Welcomed("n1", session))
+    world.do(Welcomed("n1", session + 1))
+    assert world.pass_time(LEASE_S - 0.1) == []
+    assert [type(event) for event in world.pass_time(0.3)] == [NodeDown]
+
+
+def test_a_node_that_leaves_before_its_welcome_has_one_lease_time() -> None:
+    world = World()
+    world.add("n1", "kitchen")
+    session = world.connect("n1").session
+    assert world.pass_time(2 * LEASE_S) == []
+    world.do(Disconnected("n1", session))
+    world.do(Welcomed("n1", session))
+    assert world.pass_time(LEASE_S - 0.1) == []
+    assert [type(event) for event in world.pass_time(0.3)] == [NodeDown]
 
 
 def test_a_newer_stream_fences_the_older() -> None:

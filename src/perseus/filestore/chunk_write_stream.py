@@ -21,8 +21,9 @@ from perseus.rpc import status
 # Pairs handed over and not yet taken by gRPC: at most this many MiB.
 PAIRS_MAXIMUM = 4
 # How long a chain may take for an acknowledgement: a base, and more for each of its members,
-# so that the member before the one that hangs is the one to notice.
-ACK_BASE_S = 10.0
+# so that the member before the one that hangs is the one to notice. It is for disks: a first
+# sync is four of the disk's. A chunkserver that stands still is noticed by its connection.
+ACK_BASE_S = 60.0
 ACK_PER_MEMBER_S = 5.0
 # How long to wait for the other side's end when all is said.
 FINISH_S = 2.0

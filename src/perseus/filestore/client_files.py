@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from perseus.errors import UnavailableError
 from perseus.proto.v1 import filestore_pb2
 
-CALL_TIMEOUT_S = 10.0
+# The master may wait for its disk, which may have to keep other changes first.
+CALL_TIMEOUT_S = 30.0
 # How long a call is tried again while the master cannot be reached: it may be starting anew.
 PATIENCE_S = 30.0
 BACKOFF_FIRST_S = 0.05

@@ -57,6 +57,14 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
+class Welcomed(Event):
+    """What Connect did is durable and the node is told: its lease runs from now. Never raises."""
+
+    node_id: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatReceived(Event):
     """A node renews its lease. Raises LeaseLostError when the session is not its live one."""
 

@@ -23,6 +23,8 @@ class HeldLease:
         self._on_lost = on_lost
         self._lease_s = 0.0
         self._held = False
+        # The master grants one; what it answers next begins it.
+        self._granted = False
         # By ``clock.now_s``; minus infinity without a lease.
         self.ends_at_s = float("-inf")
         # How often it was lost.
@@ -33,19 +35,27 @@ class HeldLease:
         """When the node stops acting: a margin before the end."""
         return self.ends_at_s - self._lease_s * LEASE_MARGIN_SHARE
 
-    def begin(self, lease_s: float, sent_at_s: float) -> None:
+    def begin(self, lease_s: float, sent_at_s: float) -> bool:
         """The master grants leases of ``lease_s``, the first from when Hello was sent.
 
         It takes the place of the lease before, also of one that would have lasted longer.
+        False when the master has taken so long that it would be over already: then there
+        is none until a heartbeat is answered.
         """
         self._lease_s = lease_s
+        self._granted = True
+        ends_at_s = sent_at_s + lease_s
+        if self._clock.now_s() >= ends_at_s - lease_s * LEASE_MARGIN_SHARE:
+            return False
         self._held = True
-        self.ends_at_s = sent_at_s + lease_s
+        self.ends_at_s = ends_at_s
         self._on_renewed(self.stops_at_s)
+        return True
 
     def renew(self, sent_at_s: float) -> None:
         """A heartbeat that was sent then has been answered."""
-        if self._held and sent_at_s + self._lease_s > self.ends_at_s:
+        if self._granted and sent_at_s + self._lease_s > self.ends_at_s:
+            self._held = True
             self.ends_at_s = sent_at_s + self._lease_s
             self._on_renewed(self.stops_at_s)
 
@@ -57,6 +67,7 @@ class HeldLease:
 
     def lose(self) -> None:
         """It is over, by the clock or by the master's word."""
+        self._granted = False
         if self._held:
             self._held = False
             self.losses += 1

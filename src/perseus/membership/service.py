@@ -6,7 +6,8 @@ end of its lease, a full outbox or a message out of turn end it, and the agent
 dials again. The stream only carries; what follows from it is the machines' to say.
 
 A heartbeat is answered at once, whatever waits for the disk: what it renews is kept
-in memory alone. So a slow disk makes the cluster slow, and no node lost.
+in memory alone. And a node's lease runs from its Welcome, not from when the disk was
+asked to keep its session. So a slow disk makes the cluster slow, and no node lost.
 """
 
 import asyncio
@@ -20,7 +21,13 @@ from perseus.errors import (
     RefusedError,
     UnavailableError,
 )
-from perseus.membership.commands import Connect, Connected, Disconnected, HeartbeatReceived
+from perseus.membership.commands import (
+    Connect,
+    Connected,
+    Disconnected,
+    HeartbeatReceived,
+    Welcomed,
+)
 from perseus.membership.events import Replica
 from perseus.membership.reports import Reports
 from perseus.membership.sessions import Outbox, Sessions
@@ -93,6 +100,8 @@ class AgentsService:
         reading: asyncio.Task[None] | None = None
         try:
             outbox = self._sessions.outbox(node_id, connected.session)
+            # In memory alone: there is nothing to wait for.
+            self._driver.begin(Welcomed(node_id, connected.session)).add_done_callback(_ignore)
             yield agent_pb2.MasterMessage(welcome=self._welcome(connected))
             reading = asyncio.ensure_future(self._read(incoming, connected, outbox))
             while (message := await outbox.take()) is not None:

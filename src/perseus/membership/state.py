@@ -6,7 +6,8 @@ Invariants:
   void, also across restarts of the master (sessions are counted durably).
 - A node is lost only after it was silent for the lease time by the master's
   monotonic clock, not counting time in which the master itself stood still. A
-  longer lease on the master's side is always safe, for the node's own ends first.
+  longer lease on the master's side is always safe, for the node's own ends first. So
+  one that is being welcomed has time until a slow disk has kept its session.
 - A node that was alive when the master stopped has one lease time, from the first
   step after the start, to come back before it is lost.
 - Names are unique. A name whose node is not alive is free to join again.
@@ -40,6 +41,7 @@ from perseus.membership.commands import (
     NodeDialled,
     RemoveNode,
     UpdateNode,
+    Welcomed,
 )
 from perseus.membership.events import EndSession, NodeChanged, NodeDown, NodeUp, OpenSession
 from perseus.membership.values import NO_CAPACITY, NO_LOAD, Capacity, Load, NodeInfo
@@ -51,6 +53,8 @@ LABELS_MAXIMUM = 64
 LABEL_MAXIMUM_LENGTH = 128
 # A gap between two steps longer than this share of the lease means that the master stood still.
 STALL_SHARE = 0.25
+# How long the disk may take to keep a new session before the node's lease runs.
+WELCOME_S = 60.0
 # Changes of load that are worth planning anew for.
 CPU_STEP = 0.1
 FREE_STEP_SHARE = 0.1
@@ -107,6 +111,7 @@ class Membership:
     events: Sequence[type[Event]] = (
         AddNode,
         Connect,
+        Welcomed,
         HeartbeatReceived,
         Disconnected,
         NodeDialled,
@@ -193,8 +198,10 @@ class Membership:
                 return self._tick(at)
             case Connect():
                 return self._connect(at, event)
+            case Welcomed():
+                return self._welcomed(at, event)
             case Disconnected():
-                return self._disconnected(event)
+                return self._disconnected(at, event)
             case NodeDialled():
                 return self._dialled(event)
             case AddNode():
@@ -262,7 +269,7 @@ class Membership:
         node.connected = True
         node.unreachable = ""
         node.heard_at_s = at.now_s
-        node.lease_ends_s = at.now_s + self.lease_s
+        node.lease_ends_s = at.now_s + self.lease_s + WELCOME_S
         node.info = None
         effects: list[Effect | Event] = [
             OpenSession(record.node_id, record.session),
@@ -290,6 +297,12 @@ class Membership:
             hint=f"upgrade Perseus on {older}",
         )
 
+    def _welcomed(self, at: Instant, event: Welcomed) -> Step:
+        node = self._nodes.get(event.node_id)
+        if node is not None and node.connected and node.record.session == event.session:
+            node.lease_ends_s = at.now_s + self.lease_s
+        return Step()
+
     def _heartbeat(self, at: Instant, event: HeartbeatReceived) -> Step:
         self.check_session(event.node_id, event.session)
         node = self._nodes[event.node_id]
@@ -303,12 +316,15 @@ class Membership:
         node.announced = event.load
         return Step(effects=[NodeChanged(event.node_id)])
 
-    def _disconnected(self, event: Disconnected) -> Step:
+    def _disconnected(self, at: Instant, event: Disconnected) -> Step:
         node = self._nodes.get(event.node_id)
         if node is None or not node.connected or node.record.session != event.session:
             return Step()
         node.connected = False
         node.info = None
+        if node.lease_ends_s is not None:
+            # It may have left before it was welcomed.
+            node.lease_ends_s = min(node.lease_ends_s, at.now_s + self.lease_s)
         return Step(effects=[NodeChanged(event.node_id)])
 
     def _dialled(self, event: NodeDialled) -> Step:

@@ -73,6 +73,19 @@ class AgentStream:
         await self._link.send(agent_pb2.AgentMessage(hello=hello))
         return await self.receive()
 
+    async def begin_lease(self, load: cluster_pb2.Load) -> list[agent_pb2.MasterMessage]:
+        """Sends a heartbeat at once and waits until its answer begins the lease.
+
+        Returns what the master has said until then; nothing of it was acted on.
+        """
+        message = agent_pb2.AgentMessage()
+        self._add_heartbeat(message, load)
+        await self._link.send(message)
+        heard = []
+        while not self._lease.check():
+            heard.append(await self.receive())
+        return heard
+
     async def receive(self) -> agent_pb2.MasterMessage:
         """The next message; raises UnavailableError when the master ends the stream."""
         if self._incoming is None:

@@ -14,7 +14,13 @@ from perseus.filestore.replication_events import ChunkEvents
 from perseus.filestore.service_layout import FileLocality
 from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import AttemptsReported, JobChanged
-from perseus.membership.commands import AddNode, Connect, Connected, HeartbeatReceived
+from perseus.membership.commands import (
+    AddNode,
+    Connect,
+    Connected,
+    HeartbeatReceived,
+    Welcomed,
+)
 from perseus.membership.events import AcknowledgeAttempts, Direct, EndSession, OpenSession
 from perseus.membership.state import Membership
 from perseus.membership.values import Load
@@ -131,6 +137,7 @@ class Master(Process):
     def _take_in(self, node: Id, what: Any) -> None:
         if isinstance(what, Connect):
             connected: Connected = self.do(what)
+            self.do(Welcomed(node, connected.session))
             self.send(node, Down(self.streams[node].incoming.stream, 0, connected))
             return
         stream = self.streams.get(node)
