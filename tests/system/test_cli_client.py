@@ -7,7 +7,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -254,6 +254,53 @@ def test_asyncio_is_left_while_calls_wait(lab: Cluster, client: perseus.Cluster)
 
     job_id = asyncio.run(session())
     assert client.job(job_id).wait(60).state == "cancelled"
+
+
+async def _followed(task: perseus.aio.AsyncTask) -> int:
+    return len([event async for event in task.job.follow()])
+
+
+ASYNC_WAITS: list[Callable[[perseus.aio.AsyncTask], Coroutine[Any, Any, object]]] = [
+    lambda task: task.job.wait(),
+    lambda task: _followed(task),
+    # One of these reads for all of them, and keeps its thread.
+    lambda task: task.wait(),
+]
+
+
+@pytest.mark.parametrize("wait", ASYNC_WAITS)
+def test_asyncio_calls_that_are_cancelled_leave_their_threads(
+    lab: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    wait: Callable[[perseus.aio.AsyncTask], Coroutine[Any, Any, object]],
+) -> None:
+    monkeypatch.setattr(perseus.aio, "THREADS_MAXIMUM", 3)
+    monkeypatch.setattr(perseus.aio, "LEFT_MAXIMUM", 1)
+
+    def waiting() -> int:
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = sys._current_frames().items()
+        # In a socket, or in a condition for the one that reads.
+        places = [f.f_code.co_name for i, f in frames if "perseus-aio" in names.get(i, "")]
+        return sum(place in ("_receive", "wait") for place in places)
+
+    async def session() -> None:
+        async with (
+            await perseus.connect_async(str(lab.context)) as other,
+            await other.run(["sleep", "600"]) as task,
+        ):
+            for _ in range(4):
+                waits = [asyncio.create_task(wait(task)) for _ in range(3)]
+                await asyncio.to_thread(until, lambda: waiting() >= 3, "three calls wait")
+                for one in waits:
+                    one.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+            async with asyncio.timeout(60):
+                assert (await other.info()).cluster_id
+                # Its stream is whole: what was given up was the waiting alone.
+                assert (await task.job.info()).state == "running"
+
+    asyncio.run(session())
 
 
 def test_a_group_of_asyncio_tasks_fails_as_it_would(lab: Cluster) -> None:

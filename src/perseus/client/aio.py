@@ -2,9 +2,10 @@
 
 Names and arguments are those of ``perseus.client.cluster``; what waits is
 awaited, also a property that asks the cluster (``await task.exit_code``), and what
-iterates is iterated with ``async for``. The calls run on a pool of THREADS_MAXIMUM
-threads of the cluster's own, so at most that many wait at once; a call that is
-cancelled keeps its thread until its answer comes or the cluster is closed.
+iterates is iterated with ``async for``. The calls run on threads of the cluster's own,
+at most THREADS_MAXIMUM at once. A call that is cancelled gives up what it waits for and
+leaves its thread; only the one that reads a running task's stream for all who wait for
+that task keeps it until something comes, and up to LEFT_MAXIMUM of these cost nobody else.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, TypeVar, Unpack
 
 from perseus.client import cluster as sync
+from perseus.client import giving_up
 from perseus.client.cluster import RunOptions, SubmitOptions
 from perseus.client.context import Context
 from perseus.client.files import AnyPath, File, Files, Progress
@@ -43,6 +45,8 @@ from perseus.client.messages import (
 from perseus.client.output import Output
 
 THREADS_MAXIMUM = 64
+# Threads of cancelled calls that are still waiting, beside those.
+LEFT_MAXIMUM = 192
 
 Result = TypeVar("Result")
 
@@ -61,12 +65,24 @@ class _Pool:
     """The threads that one AsyncCluster's calls run on."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM, thread_name_prefix="perseus-aio")
+        self._threads = ThreadPoolExecutor(THREADS_MAXIMUM + LEFT_MAXIMUM, "perseus-aio")
+        # Calls that somebody waits for.
+        self._room = asyncio.Semaphore(THREADS_MAXIMUM)
 
     async def call(self, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
-        """Runs a blocking call beside the event loop."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: function(*args, **options))
+        """Runs a blocking call beside the event loop; when cancelled, it is given up."""
+        call = giving_up.Call()
+
+        def run() -> Result:
+            with giving_up.running(call):
+                return function(*args, **options)
+
+        async with self._room:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+            except asyncio.CancelledError:
+                call.give_up()
+                raise
 
     async def iterate(self, items: Iterator[Result]) -> AsyncIterator[Result]:
         """Takes items one by one; leaving early closes the iterator."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from perseus.client import giving_up
 from perseus.client.messages import Ending, FollowEvent, decode
 from perseus.errors import PerseusError, UnavailableError
 
@@ -78,20 +79,35 @@ class Feed:
         ``seen`` is the count the caller knows: when another thread has taken an
         event since, there is something new and nothing is waited for.
         """
-        with self._changed:
+        call = giving_up.current()
+        with giving_up.waiting(self._wake), self._changed:
             known = self.count if seen is None else seen
-            self._changed.wait_for(lambda: not self._is_pumping or self.count != known)
+            self._changed.wait_for(
+                lambda: (
+                    not self._is_pumping
+                    or self.count != known
+                    or (call is not None and call.is_given_up)
+                )
+            )
+            if call is not None:
+                call.check()
             if self.count != known:
                 return True
             if (events := self._events) is None:
                 return False
             self._is_pumping = True
         try:
-            return self._pump(events)
+            # The stream is the task's and not this call's alone: it goes on without the caller.
+            with giving_up.running(None):
+                return self._pump(events)
         finally:
             with self._changed:
                 self._is_pumping = False
                 self._changed.notify_all()
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def _pump(self, events: Iterator[dict[str, Any]]) -> bool:
         try:

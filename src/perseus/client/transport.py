@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
+from perseus.client import giving_up
 from perseus.client.context import Context
 from perseus.errors import InvalidError, PerseusError, RefusedError, UnavailableError
 from perseus.rpc.http_client import Connection, UnixConnection
@@ -37,7 +38,7 @@ class Transport:
 
     def call(self, method: str, request: Message, timeout_s: float | None = None) -> Message:
         """A unary call of "Service/Method"; raises PerseusError."""
-        with self._awaited() as connection:
+        with self._awaited() as connection, giving_up.waiting(connection.abort):
             return connection.call(_dotted(method), request, timeout_s)
 
     def stream(self, method: str, request: Message, raw: bool = False) -> "Stream":
@@ -178,7 +179,7 @@ class Stream:
         return self
 
     def __next__(self) -> Message:
-        with self._reading:
+        with self._reading, giving_up.waiting(self.close):
             return next(self._answers)
 
     def close(self) -> None:
