@@ -349,6 +349,23 @@ def test_a_lost_lease_surfaces_at_the_next_write(two: Cluster) -> None:
     out.abandon()
 
 
+def test_a_writer_whose_lease_ran_out_unnoticed_promises_nothing(two: Cluster) -> None:
+    out = two.client.open_write("/log", append=True)
+    out.write(b"mine")
+    out.flush()
+    # As if the process had been stopped: the lease is over, and no renewal has told it.
+    out._held_until_s = 0.0
+    out.write(b"more")
+    out.flush()
+    assert two.master.calls.count("RenewWriteLease") == 1
+    out._held_until_s = 0.0
+    two.master.files[out.inode].epoch += 1
+    out.write(b"lost")
+    with pytest.raises(LeaseLostError):
+        out.flush()
+    out.abandon()
+
+
 def test_a_writer_that_was_fenced_off_adds_nothing_after_a_restart(two: Cluster) -> None:
     out = two.client.open_write("/log", append=True)
     out.write(b"mine")

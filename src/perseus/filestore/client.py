@@ -19,6 +19,7 @@ from perseus.filestore.reader import Nearness, Pieces, Read, read_ahead
 from perseus.filestore.writer import FileWriter
 from perseus.identity.files import Identity
 from perseus.proto.v1 import filestore_pb2
+from perseus.runtime.real import RealClock
 from perseus.settings import FRAME_MAXIMUM_BYTES
 
 # Bytes done, and bytes in all.
@@ -110,6 +111,7 @@ class FilestoreClient:
         ``visible`` shows the file while it is written; otherwise it appears at close.
         AlreadyExistsError without ``replace``; ConflictError while another appends.
         """
+        asked_at_s = RealClock().now_s()
         if append:
             lease = self._files.append(
                 filestore_pb2.AppendRequest(path=path, create=True, parents=parents)
@@ -124,13 +126,14 @@ class FilestoreClient:
                     parents=parents,
                 )
             )
-        return self._writer(lease, path)
+        return self._writer(lease, path, asked_at_s)
 
     def open_output(self, attempt: str, stderr: bool) -> FileWriter:
         """A writer of an attempt's output, which has no path until it is committed."""
         request = filestore_pb2.CreateRequest(attempt=attempt, stderr=stderr)
         name = f"the {'stderr' if stderr else 'stdout'} of {attempt}"
-        return self._writer(self._files.create(request), name)
+        asked_at_s = RealClock().now_s()
+        return self._writer(self._files.create(request), name, asked_at_s)
 
     def put_file(
         self,
@@ -176,9 +179,15 @@ class FilestoreClient:
                 raise CorruptError(f"{path} does not match its checksum", hint="perseus doctor")
         return info
 
-    def _writer(self, lease: filestore_pb2.WriteLease, name: str) -> FileWriter:
+    def _writer(self, lease: filestore_pb2.WriteLease, name: str, asked_at_s: float) -> FileWriter:
         return FileWriter(
-            self._files, self._channels, self._tender, lease, name=name, near_node=self._near_node
+            self._files,
+            self._channels,
+            self._tender,
+            lease,
+            name=name,
+            asked_at_s=asked_at_s,
+            near_node=self._near_node,
         )
 
 

@@ -8,13 +8,17 @@ new chunk that avoids them.
 
 The master fences writers by their epoch, at every seal and at the close. A
 writer whose lease is lost learns it at its next call (LeaseLostError); what it
-may still send meanwhile ends in a chunk that is sealed before it.
+may still send meanwhile ends in a chunk that is sealed before it. So ``flush``
+returns only while the lease holds by this machine's own clock, or once the master has
+renewed it: a writer that was stopped past its lease promises nothing.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import Any
 
 from crc32c import crc32c
 
@@ -32,6 +36,7 @@ from perseus.filestore.client_files import Files
 from perseus.filestore.client_renewal import Tender
 from perseus.filestore.writer_chunk import Frame, OpenChunk
 from perseus.proto.v1 import filestore_pb2
+from perseus.runtime.real import RealClock
 from perseus.settings import FRAME_MAXIMUM_BYTES, INLINE_MAXIMUM_BYTES
 
 # Bytes sent and not acknowledged.
@@ -62,14 +67,19 @@ class FileWriter:
         lease: filestore_pb2.WriteLease,
         *,
         name: str,
+        asked_at_s: float,
         near_node: str = "",
     ) -> None:
+        """``asked_at_s`` is when the lease was asked for, by the clock of ``RealClock``."""
         self.inode: int = lease.inode
         self._files = files
         self._channels = channels
         self._tender = tender
         self._epoch = lease.epoch
         self._lease_s = lease.lease_s
+        self._clock = RealClock()
+        # The master counts from later, so it has not ended the lease before that.
+        self._held_until_s = asked_at_s + lease.lease_s
         self._name = name
         self._near_node = near_node
         # Held while a call runs; the tender only tries.
@@ -145,6 +155,9 @@ class FileWriter:
         with self._busy:
             self._check()
             self._flush()
+            if self._clock.now_s() >= self._held_until_s:
+                # What was acknowledged may lie behind where its chunk was sealed, or in none.
+                self._hold(self._files.again)
 
     def close(self) -> filestore_pb2.FileInfo:
         """The file is whole. Up to 4 KiB that never needed a chunk lie in its inode."""
@@ -192,16 +205,22 @@ class FileWriter:
                 self._busy.release()
 
     def _renew(self, now_s: float) -> None:
-        request = filestore_pb2.RenewWriteLeaseRequest(inode=self.inode, epoch=self._epoch)
         try:
-            answer = self._files.once("RenewWriteLease", request)
-            self._renew_at_s = now_s + answer.lease_s * RENEW_SHARE
+            self._renew_at_s = now_s + self._hold(self._files.once) * RENEW_SHARE
         except UnavailableError:
             # Whether the lease is over is the master's to say, when it is back.
             self._renew_at_s = now_s + 1.0
         except PerseusError as error:
             if not self._ended:
                 self._lost = error
+
+    def _hold(self, call: Callable[[str, filestore_pb2.RenewWriteLeaseRequest], Any]) -> float:
+        """Renews the lease; how long it lasts. LeaseLostError, UnavailableError."""
+        asked_at_s = self._clock.now_s()
+        request = filestore_pb2.RenewWriteLeaseRequest(inode=self.inode, epoch=self._epoch)
+        lease_s: float = call("RenewWriteLease", request).lease_s
+        self._held_until_s = asked_at_s + lease_s
+        return lease_s
 
     def _check(self) -> None:
         if self._ended:
