@@ -12,8 +12,11 @@ from perseus.client.context import Context
 from perseus.errors import ConflictError, PerseusError
 from perseus.hosting.program import BUNDLE, unpack
 from perseus.hosting.run import RECORD, Run, state_folder
+from perseus.hosting.trace import keep
 
 LOCK = "lock"
+# The file of stdout, by the name under which the next attempt finds it.
+TRACE = "trace"
 
 
 def main() -> int:
@@ -43,6 +46,7 @@ def _serve(process: str) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConflictError(f"{process} of run {run.run} runs on this node already") from None
+        keep(folder / TRACE, process)
         context = Context(name="node", socket=os.environ["PERSEUS_SOCKET"])
         with Cluster(context) as cluster:
             host = host_of(cluster, os.environ["PERSEUS_NODE"])

@@ -34,6 +34,8 @@ class Traces:
     cut: int = 0
     # Processes whose first lives are in no trace: an attempt's output is lost with its node.
     headless: set[Id] = field(default_factory=set)
+    # Processes whose traces end before they do: no more is written of them.
+    full: set[Id] = field(default_factory=set)
 
     def add(self, process: Id, content: bytes) -> None:
         """What the task of a process wrote to stdout."""
@@ -46,6 +48,19 @@ class Traces:
                     self.torn += 1
         if self._first_life(process) > 0:
             self.headless.add(process)
+        if any(line["k"] == "full" for line in lines):
+            self.full.add(process)
+
+    @property
+    def missing(self) -> list[str]:
+        """What is in no trace, in sentences; a verdict is one on the rest."""
+        begins = "the beginning of {}'s trace is gone with an attempt that was lost"
+        ends = "{}'s trace is full and ends before the process"
+        told = [begins.format(process) for process in sorted(self.headless)]
+        told += [ends.format(process) for process in sorted(self.full)]
+        if self.cut:
+            told.append(f"{self.cut} events are left out: what they follow from is not there")
+        return told
 
     def merged(self) -> Iterator[Line]:
         """All events in one order; ``cut`` is known at its end."""

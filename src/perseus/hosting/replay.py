@@ -142,6 +142,8 @@ class Replay:
                 said = f"not judged: the trace ends within {each.within_s:g} s of the last fault"
             elif each.kind == "at_end" and (lost := self._lost_clients(lines)):
                 said = f"not judged: {', '.join(sorted(lost))} lost what it had seen"
+            if said == "held" and (self._traces.headless or self._traces.full):
+                said = "held, as far as the traces go"
             found[each.kind, each.name] = said
         return found
 

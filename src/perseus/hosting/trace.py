@@ -17,9 +17,12 @@ w the checksum of what was made durable; e it ended itself.
 """
 
 import os
+import shutil
+import sys
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import crc32c
@@ -34,6 +37,10 @@ from perseus.sim.trace import brief
 # A task writes no more than this of it; the run goes on without.
 TRACE_MAXIMUM_BYTES = 1 << 30
 STDOUT = 1
+# Stands in the task's folder when no more is written.
+FULL = "trace-full"
+COPY_BYTES = 1 << 20
+LAST_BYTES = 4096
 
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder().decode
@@ -104,16 +111,60 @@ class Tracer:
 
 
 def put_down(lines: Iterable[bytes]) -> bool:
-    """Writes whole lines to stdout; whether it is full, and this was the last."""
+    """Writes whole lines to stdout; whether it is full, and there are no more of them: after
+    a gap nobody could follow it."""
+    if os.path.exists(FULL):
+        return True
     data = b"\n".join([*lines, b""])
     if os.fstat(STDOUT).st_size + len(data) > TRACE_MAXIMUM_BYTES:
-        line = {"k": "full", "p": "", "at": time.time(), "what": ""}
-        os.write(STDOUT, encode(line) + b"\n")
-        return True
+        data = encode({"k": "full", "p": "", "at": time.time(), "what": ""}) + b"\n"
+        open(FULL, "wb").close()
     view = memoryview(data)
     while view:
         view = view[os.write(STDOUT, view) :]
-    return False
+    return os.path.exists(FULL)
+
+
+def keep(path: Path, process: Id) -> None:
+    """Lets a trace outlive its attempt, whose output is discarded when its node is lost: the
+    file of stdout gets ``path`` as a second name, after what is under that name, the trace of
+    the attempts before on this node, was written to stdout once more."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    if path.exists():
+        with open(path, "rb") as before:
+            shutil.copyfileobj(before, _Stdout(), COPY_BYTES)
+        if _last_kind(path) == "full":
+            open(FULL, "wb").close()
+        tell("crash", process, "its task was given up")
+    try:
+        os.link(os.readlink(f"/proc/self/fd/{STDOUT}"), fresh)
+    except OSError as error:
+        # Another file system, or one without links: then the next attempt's trace begins with it.
+        path.unlink(missing_ok=True)
+        sys.stderr.write(f"the trace does not outlive this attempt: {error.strerror}\n")
+        return
+    fresh.rename(path)
+
+
+class _Stdout:
+    """Writes whole pieces to the descriptor, past Python's buffer."""
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(STDOUT, view) :]
+        return len(data)
+
+
+def _last_kind(path: Path) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        *_, last = (b"", *file.read().split())
+    try:
+        return str(decode(last).get("k", ""))
+    except (msgspec.DecodeError, AttributeError):
+        return ""
 
 
 def tell(kind: str, process: Id, what: str) -> None:

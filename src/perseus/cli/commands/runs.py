@@ -230,13 +230,12 @@ def check(invocation: Invocation) -> int:
     with tempfile.TemporaryDirectory(prefix="perseus-") as folder:
         checked, traces = check_run(runs, found, Path(folder))
     if console.as_json:
-        console.json(_checked_as_json(found, checked) | {"cut": traces.cut, "torn": traces.torn})
+        left = {"cut": traces.cut, "torn": traces.torn, "missing": traces.missing}
+        console.json(_checked_as_json(found, checked) | left)
     else:
         _tell(invocation, checked)
-        if traces.cut:
-            console.say(f"{traces.cut} events are left out: what they follow from is not there yet")
-        for process in sorted(traces.headless):
-            console.say(f"the beginning of {process}'s trace is gone with an attempt that was lost")
+        for sentence in traces.missing:
+            console.say(sentence)
     if options.picture:
         title = f"run {found.run}: {checked.violation or 'all properties held'}"
         Path(options.picture).write_text(diagram.svg(checked.events, title))
