@@ -1,6 +1,7 @@
 """``perseus algo run`` on a real cluster: kill -9 of leaders, partitions, lost nodes, and the
 same properties on what was written down."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness import until
 
 from perseus.cli import devcluster
 from perseus.hosting.check import fetch
+from perseus.hosting.runs import STOP_TIMEOUT_S
 
 KV = "perseus.algo.library.kv:Kv"
 # Answers from the copy that is asked, whoever leads; and asks whom it meets.
@@ -149,3 +151,23 @@ def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path) 
     job_id = lab.runs.jobs(run)["n1"]
     assert "ValueError: on purpose" in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
     lab.algo("stop", run.run).ok()
+
+
+def test_stop_does_not_wait_for_a_node_that_is_away(lab: Lab) -> None:
+    run = lab.start(KV, 3)
+    lab.go_on(run)
+    devcluster.kill(lab.cluster.folder, "node-2")
+    states = {"node-2": ""}
+
+    def is_lost() -> bool:
+        states.update({node.name: node.state for node in lab.client.nodes()})
+        return states["node-2"] == "lost"
+
+    until(is_lost, "node-2 is lost")
+    begun_s = time.monotonic()
+    assert "node-2 is away" in lab.algo("stop", run.run).ok().stderr
+    took_s = time.monotonic() - begun_s
+    assert lab.leftovers() != []
+    devcluster.up(3, lab.cluster.folder)
+    until(lambda: lab.leftovers() == [], "what was durable there is gone")
+    assert took_s < STOP_TIMEOUT_S

@@ -53,7 +53,7 @@ def _add_runs(algo: Any, command: Make) -> None:
     watch = command(
         algo,
         "watch",
-        "show what the processes do, live, until it is stopped",
+        "show the processes and what they do, live, until it is stopped",
         "runs:watch",
         "perseus algo watch @last\nperseus algo watch @last --process n1,n2",
     )

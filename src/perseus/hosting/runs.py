@@ -266,10 +266,11 @@ class Runs:
         for job in jobs:
             if not job.info().has_ended:
                 job.kill()
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
         for job in jobs:
             # Of a node that is away: its lease ends, and its attempts with it.
             with contextlib.suppress(DeadlineError):
-                job.wait(STOP_TIMEOUT_S)
+                job.wait(max(0.0, deadline_s - time.monotonic()))
 
     def clean(self, run: Run) -> list[str]:
         """Removes from the nodes what was durable to a run's processes: by a task on each,
@@ -279,10 +280,13 @@ class Runs:
             argv = [*_ARGV, "--clean", run.run]
             name = f"algo {run.run} clean"
             jobs[node] = self.cluster.submit(argv, node=node, cpu=CPU, retries=RETRIES, name=name)
+        alive = {node.name for node in self.cluster.nodes() if node.state in ("alive", "draining")}
+        deadline_s = time.monotonic() + STOP_TIMEOUT_S
         away = []
         for node, job in jobs.items():
             try:
-                job.wait(STOP_TIMEOUT_S)
+                # A node that is known to be away is not waited for.
+                job.wait(max(0.0, deadline_s - time.monotonic()) if node in alive else 0.0)
             except DeadlineError:
                 away.append(node)
         return away

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from perseus.algo.process import Id
+from perseus.cli.commands import watching
 from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError, parse_duration_s
@@ -86,13 +87,8 @@ def _row(process: Process) -> tuple[str, ...]:
     status = process.status
     if status is None:
         return (process.id, process.node, process.state, "", "", "", "", process.error)
-    faults = [f"deaf to {','.join(status.deaf_to)}"] if status.deaf_to else []
-    if status.loss or status.delay_s:
-        faults.append(f"loses {status.loss:g}, up to {status.delay_s:g} s late")
-    if status.state == "down" and status.ending:
-        faults.append(status.ending)
     counts = (status.restarts, status.sent, status.heard, status.dropped)
-    return (process.id, process.node, process.state, *map(str, counts), "; ".join(faults))
+    return (process.id, process.node, process.state, *map(str, counts), watching.faults(process))
 
 
 def _as_json(process: Process) -> dict[str, Any]:
@@ -199,12 +195,18 @@ def _befall(invocation: Invocation, request: algo_pb2.BefallRequest) -> int:
 
 
 def watch(invocation: Invocation) -> int:
-    """Events as they come."""
+    """The processes and their latest events, drawn anew; where there is no terminal, events as
+    they come."""
     options, console, runs = invocation.options, invocation.console, Runs(invocation.cluster)
     found = runs.get(options.run)
     wanted = options.process.split(",") if options.process else list(found.nodes)
     since_s = found.started_at_s if options.all else time.time()
-    for line in live(runs, found, wanted, since_s):
+    lines = live(runs, found, wanted, since_s)
+    if watching.is_drawn(console):
+        events = (event for line in lines for event in _events(line, found.started_at_s))
+        watching.show(console, runs, found, wanted, watching.Latest(events))
+        return 0
+    for line in lines:
         if console.as_json:
             console.json(line)
             continue
