@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from perseus.client.cluster import Cluster
 
 # One attempt to connect may take this long, and the next begins this long after it failed.
-# gRPC's own pauses grow to two minutes, and even the cluster's to two seconds: a leader that
-# cannot be reached for longer than an election's timeout is replaced, though all is well again.
+# gRPC's own pauses grow to two minutes, and even the cluster's to two seconds: so much longer a
+# process is without the others though all is well again, and the next one may not fail meanwhile.
 CONNECT_S = 1.0
 RECONNECT_FIRST_S = 0.05
 RECONNECT_MAXIMUM_S = 0.25
