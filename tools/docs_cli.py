@@ -7,6 +7,7 @@ layout differs between versions of Python and widths of the terminal.
 import argparse
 from collections.abc import Iterator
 
+from perseus.cli.json_answers import ANSWERS, sentence
 from perseus.cli.parser import build_parser
 
 INTRODUCTION = """\
@@ -117,6 +118,9 @@ def _command(parser: Parser, text: str, common: set[str]) -> str:
     rows = [_row(action) for action in _arguments(parser)]
     if own := [row for row in rows if row not in common]:
         lines.append("\n" + _table(own))
+    answers = ANSWERS.get(parser.prog.removeprefix("perseus").strip(), [])
+    if answers:
+        lines.append(f"\nWith `--json`: {'; '.join(map(sentence, answers))}.\n")
     return "".join(lines)
 
 
