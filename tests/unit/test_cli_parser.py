@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from perseus.cli import completion_scripts, config, parser
+from perseus.cli.commands import doctor
 from perseus.cli.console import Console, Progress
-from perseus.cli.main import main
+from perseus.cli.main import Invocation, main
+from perseus.client.messages import Finding
 from perseus.errors import InvalidError
 
 COMMANDS = sorted(parser.leaves())
@@ -21,6 +23,8 @@ def test_every_command_has_a_handler_help_and_examples(words: str) -> None:
     assert callable(getattr(importlib.import_module(f"perseus.cli.commands.{module}"), function))
     assert command.description
     assert f"perseus {words}" in (command.epilog or "")
+    bare = [action.dest for action in command._actions if not action.help]
+    assert bare in ([], ["nodes_command"])
     assert {"--json", "--quiet"} <= set(command.format_help().replace(",", " ").split())
 
 
@@ -152,3 +156,20 @@ _perseus perseus ""; echo "${COMPREPLY[@]}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "node user viewer admin\n"
     assert "-l role -x -a 'node user viewer admin'" in completion_scripts.fish(commands)
+
+
+def test_doctor_names_a_node_once_and_guards_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    findings = [
+        Finding("error", "attic", "attic is lost", "perseus nodes rm attic"),
+        Finding("error", "/a\x1b[2J", "part of it is gone", "perseus fs rm '/a\x1b[2J'"),
+    ]
+    invocation = Invocation(parser.build_parser().parse_args(["doctor"]), config.read({}))
+    doctor._show(invocation, findings)
+    assert capsys.readouterr().out == (
+        "error: attic is lost\n    perseus nodes rm attic\n"
+        "error: /a\\x1b[2J: part of it is gone\n    perseus fs rm '/a\\x1b[2J'\n"
+    )

@@ -264,7 +264,7 @@ def test_doctor_says_which_node_would_bring_a_chunk_back() -> None:
     cluster.advance(cluster.settings.replication_delay_s + 1)
     finding = master.service.findings()[0]
     assert (finding.severity, finding.subject) == ("error", "/a")
-    assert finding.command.startswith(f"start perseusd on name-{holder}")
+    assert finding.command.startswith(f"perseus start  # on name-{holder}")
 
 
 def test_doctor_says_what_a_file_waits_for_whose_writer_is_gone() -> None:
@@ -277,7 +277,7 @@ def test_doctor_says_what_a_file_waits_for_whose_writer_is_gone() -> None:
     cluster.advance(cluster.settings.write_lease_s)
     (finding,) = master.service.findings()
     assert (finding.severity, finding.subject) == ("error", "/a")
-    assert finding.command == f"start perseusd on name-{allocation.nodes[0]}"
+    assert finding.command == f"perseus start  # on name-{allocation.nodes[0]}"
     cluster.connect(cluster.nodes[allocation.nodes[0]])
     cluster.advance(1)
     assert master.service.findings() == []

@@ -47,6 +47,10 @@ class Console:
         move the cursor or look like two; a pipe gets it as it is."""
         return quoted(name) if sys.stdout.isatty() else name
 
+    def sentence(self, text: str) -> str:
+        """A sentence of the result in which such names may stand."""
+        return lines_shown(text) if sys.stdout.isatty() else text
+
     def json(self, value: Any) -> None:
         """A value as one line of JSON; streams flush each."""
         import json

@@ -8,7 +8,7 @@ under ``perseus.cli.commands``, loaded when the command runs.
 import argparse
 from typing import Any, NoReturn
 
-from perseus.cli import parser_algo, runspec
+from perseus.cli import parser_algo, parser_meanings, runspec
 from perseus.cli.units import UsageError
 
 Subparsers = Any
@@ -79,6 +79,8 @@ def build_parser() -> Parser:
     _add_algorithms(commands)
     parser_algo.add(commands, _command, _group)
     _add_here(commands)
+    for command in leaves(parser).values():
+        parser_meanings.explain(command)
     return parser
 
 
@@ -303,7 +305,7 @@ def _add_names(fs: Subparsers) -> None:
         "-f",
         "--force",
         action="store_true",
-        help="what is not there is fine; so is / or /jobs with -r",
+        help="do not mind what is not there; with -r, allow / and /jobs",
     )
     rm.add_argument("path", nargs="+")
     mv = _command(
@@ -377,7 +379,11 @@ def _node_flags(parser: Parser) -> None:
         "--label", action="append", default=[], metavar="NAME=VALUE", help="give it a label"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SETTING=VALUE", help="keep a daemon setting"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="a setting of the daemon, kept with the node, as lease_s=20",
     )
     parser.add_argument("--no-start", action="store_true", help="only make the data folder")
 

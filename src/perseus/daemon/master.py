@@ -197,7 +197,7 @@ class Master:
     def _guard_removal(self, node_id: str) -> str:
         """Why the node should not leave: chunks that it alone holds."""
         count = self.replication.only_on(node_id)
-        return f"it alone holds {count} chunks of files" if count else ""
+        return f"it alone holds {count} chunk{'s' * (count > 1)} of files" if count else ""
 
     async def _add_own_node(self) -> None:
         if self.membership.find(self._config.node_id) is None:

@@ -304,7 +304,7 @@ class ChunkStore:
         except OSError as error:
             raise UnavailableError(
                 f"the folder of replicas cannot be used: {error}",
-                hint="bring it back (is its disk mounted?) and restart perseusd on that node",
+                hint="bring it back (is its disk mounted?) and restart Perseus on that node",
             ) from error
 
     def check_room(self, share: float = 1.0) -> None:

@@ -3,6 +3,8 @@
 All of it is read from memory and changes nothing.
 """
 
+import shlex
+
 from perseus.filestore.namespace import Namespace
 from perseus.filestore.namespace_tree import File
 from perseus.filestore.replication import Replication
@@ -121,13 +123,13 @@ def _lost_chunk(
     down = [node for node in holders if not node.alive]
     if down:
         message = f"part of it (chunk {chunk:016x}) is on {names} alone, which is not alive"
-        command = f"start perseusd on {down[0].name}; then perseus nodes"
+        command = f"perseus start  # on {down[0].name}; then: perseus nodes"
     elif holders:
         message = f"part of it (chunk {chunk:016x}) is damaged on {names}, with no other replica"
-        command = f"perseus fs cat {path} > FILE  # keeps all up to the damage"
+        command = f"perseus fs cat {shlex.quote(path)} > FILE  # keeps all up to the damage"
     else:
         message = f"part of it (chunk {chunk:016x}) is on no node any more"
-        command = f"perseus fs rm {path}"
+        command = f"perseus fs rm {shlex.quote(path)}"
     return cluster_pb2.Finding(severity="error", subject=path, message=message, command=command)
 
 
@@ -143,7 +145,7 @@ def _stranded(
                 subject=_path(namespace, replication.inode_of(chunk)),
                 message="its writer went silent, and what it wrote last is on "
                 f"{', '.join(names)} alone, not alive now; until it is back the file stays open",
-                command=f"start perseusd on {names[0]}" if names else "",
+                command=f"perseus start  # on {names[0]}" if names else "",
             )
         )
     return told

@@ -125,7 +125,7 @@ def _disk(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
             WARNING,
             node,
             f"has {free / (1 << 20):.0f} MiB of disk left",
-            "perseus fs df   shows what takes the room",
+            "perseus fs df  # shows what takes the room",
         )
 
 

@@ -35,10 +35,12 @@ def _show(invocation: Invocation, findings: list[Finding]) -> None:
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     for finding in findings:
         word = console.colour(f"{finding.severity}:", colours.get(finding.severity, "dim"))
-        subject = f"{finding.subject}: " if finding.subject else ""
-        console.line(f"{word} {subject}{finding.message}")
+        # What is said of a node begins with its name already.
+        is_named = not finding.subject or finding.message.startswith(finding.subject)
+        subject = "" if is_named else f"{finding.subject}: "
+        console.line(f"{word} {console.sentence(subject + finding.message)}")
         if finding.command:
-            console.line(f"    {finding.command}")
+            console.line(f"    {console.sentence(finding.command)}")
     if not findings:
         console.say("all is well")
 
@@ -94,6 +96,7 @@ def _certificate(context: Context) -> list[Finding]:
     if not context.certificate_pem:
         return []
     from perseus.identity import subject
+    from perseus.identity.files import duration_text
 
     try:
         certificate = subject.read(context.certificate_pem.encode())
@@ -108,7 +111,7 @@ def _certificate(context: Context) -> list[Finding]:
         return [Finding("error", "clock", text, "date; sudo timedatectl set-ntp true")]
     left_s = certificate.not_after_s - now_s
     if left_s < CERTIFICATE_WARNING_S:
-        text = f"the certificate in {context.path} expires in {left_s / 86400:.0f} days"
+        text = f"the certificate in {context.path} expires in {duration_text(left_s)}"
         return [Finding("warning", "certificate", text, _login(context))]
     return []
 

@@ -187,5 +187,5 @@ def why(invocation: Invocation) -> int:
         invocation.console.json({"job_id": job.job_id, "sentences": sentences})
         return 0
     for sentence in sentences:
-        invocation.console.line(sentence)
+        invocation.console.line(invocation.console.sentence(sentence))
     return 0
