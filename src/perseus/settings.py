@@ -43,6 +43,9 @@ class Settings:
     keep_jobs_s: float = 7 * 86400.0
     # The most finished jobs kept, whatever their age.
     keep_jobs: int = 10_000
+    # The most tasks of finished jobs kept, in the master's memory (each takes 3 kB); the jobs
+    # that ended first go first, but none within a minute of its end.
+    keep_tasks: int = 100_000
     # The most bytes kept of each of a task's outputs when its spec does not say.
     output_limit_bytes: int = 10 << 30
     # Bytes a node keeps free on its disk; below it no new chunk is placed there, and tasks
@@ -73,6 +76,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "write_lease_s": (1.0, 86400.0),
     "keep_jobs_s": (0.0, 3650 * 86400.0),
     "keep_jobs": (0, 1_000_000),
+    "keep_tasks": (0, 100_000_000),
     "output_limit_bytes": (0, 1 << 60),
     "disk_reserve_bytes": (0, 1 << 60),
     "scrub_interval_s": (1.0, 366 * 86400.0),

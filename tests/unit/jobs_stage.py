@@ -12,6 +12,7 @@ from perseus.proto.v1 import jobs_pb2
 from perseus.rpc.call import Call, Caller
 from perseus.runtime.machine import Driver, Effect, Write
 from perseus.runtime.real import RealRandom
+from perseus.settings import Settings
 from tests.unit.jobs_harness import Toy, World, ended_event, running_event
 
 LIMIT_S = 20.0
@@ -78,8 +79,8 @@ class Texts:
 class Stage:
     """A world, its driver and the service; to be made inside a running loop."""
 
-    def __init__(self, nodes: int = 1, cores: int = 2) -> None:
-        self.world = World(nodes, cores)
+    def __init__(self, nodes: int = 1, cores: int = 2, settings: Settings | None = None) -> None:
+        self.world = World(nodes, cores, settings)
         self.texts = Texts()
         # A commit waits while this is closed.
         self.gate = asyncio.Event()

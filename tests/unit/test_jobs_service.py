@@ -19,6 +19,7 @@ from perseus.jobs.relay import RunRelay
 from perseus.proto.v1 import jobs_pb2
 from perseus.rpc.call import Call
 from perseus.rpc.registry import Registry
+from perseus.settings import Settings
 from tests.unit.jobs_harness import World, ended_event, running_event
 from tests.unit.jobs_stage import Stage, Viewer, call, run, submit_request
 
@@ -81,6 +82,31 @@ def test_ids_prefixes_and_last() -> None:
                 await get(unknown)
         with pytest.raises(NotFoundError, match="bob has submitted no job"):
             await get("@last", "bob")
+
+    run(story())
+
+
+def test_whoever_asks_for_a_job_that_is_gone_hears_how_long_jobs_are_kept() -> None:
+    async def story() -> None:
+        stage = Stage(settings=Settings(keep_tasks=1, keep_jobs_s=7200.0))
+        assert not list(stage.service.findings())
+        for job_id in ("aaaa0000", "aaab0000"):
+            stage.world.submit(job_id)
+            stage.world.report(stage.world.toys["id-0"], ended_event(f"{job_id}.0.1"))
+        stage.world.now_s += 100.0
+        stage.world.pass_time(0.5)
+        with pytest.raises(NotFoundError) as raised:
+            await stage.service.why(jobs_pb2.WhyRequest(job_id="aaaa0000"), call())
+        for words in ("there is no job 'aaaa0000'", "kept for 2 h", "1 tasks (keep_tasks)"):
+            assert words in raised.value.message
+        (finding,) = stage.service.findings()
+        assert (finding.severity, finding.subject) == ("note", "jobs")
+        assert "removed 101 s after their end, not after 2 h" in finding.message
+        assert "more than keep_tasks = 1" in finding.message
+        assert "PERSEUS_KEEP_TASKS=N" in finding.command
+        # It is told for a while.
+        stage.world.now_s += 4000.0
+        assert not list(stage.service.findings())
 
     run(story())
 

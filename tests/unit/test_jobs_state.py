@@ -15,7 +15,6 @@ from perseus.membership.commands import RemoveNode
 from perseus.membership.events import AcknowledgeAttempts, Direct
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.machine import Effect, Event, Tick
-from perseus.settings import Settings
 from tests.unit.jobs_harness import World, act, ended_event, running_event
 
 ONE = "job00000.0.1"
@@ -472,31 +471,6 @@ def test_a_retry_of_a_job_that_runs_needs_no_room(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("perseus.jobs.state.ACTIVE_MAXIMUM", 1)
     world.do(Retry("job00000"))
     world.check()
-
-
-def test_retention_by_age_and_by_number() -> None:
-    world = World(nodes=1, cores=8, settings=Settings(keep_jobs_s=1000.0, keep_jobs=2))
-    for number in range(4):
-        world.submit(f"job0000{number}")
-        world.report(world.toys["id-0"], ended_event(f"job0000{number}.0.1"))
-    world.pass_time(0.5)
-    assert list(world.jobs.jobs()) == ["job00002", "job00003"]
-    assert world.outputs.removed == ["/jobs/job00000", "/jobs/job00001"]
-    assert not [key for key in world.table if b"job00000" in key]
-    world.now_s += 2000.0
-    world.pass_time(0.5)
-    assert not world.jobs.jobs() and not [k for k in world.table if k.startswith(b"task/")]
-
-
-def test_what_ended_first_goes_first_also_after_a_restart() -> None:
-    world = World(nodes=1, cores=8, settings=Settings(keep_jobs=1))
-    world.submit("job00000")
-    world.submit("job00001")
-    for job_id in ("job00001", "job00000"):
-        world.report(world.toys["id-0"], ended_event(f"{job_id}.0.1"))
-    world.restart_master()
-    world.pass_time(0.5)
-    assert list(world.jobs.jobs()) == ["job00000"]
 
 
 def test_a_node_that_does_not_end_what_is_over_time_is_given_up_on() -> None:

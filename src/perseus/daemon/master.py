@@ -154,6 +154,7 @@ class Master:
         self._cluster.run_guard = RunGuard(self.namespace, self.jobs, self._config.node_id)
         self._cluster.removal_guards.append(self._guard_removal)
         self._cluster.finding_providers.append(self._files.findings)
+        self._cluster.finding_providers.append(self._jobs.findings)
         self._cluster.finding_providers.append(self._state_disk)
         self._agents = AgentsService(
             self._driver,

@@ -22,7 +22,8 @@ from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
 from perseus.jobs.state_job import Job
 from perseus.jobs.state_leases import Nodes
-from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.jobs.state_retention import KEPT_SPEC_MAXIMUM_BYTES
+from perseus.proto.v1 import agent_pb2, cluster_pb2, jobs_pb2
 from perseus.rpc.call import Call
 from perseus.runtime.machine import Driver
 from perseus.runtime.ports import Random
@@ -36,6 +37,8 @@ ID_TRIES = 10
 CANDIDATES_SHOWN = 8
 WAIT_MAXIMUM_S = 3_600.0
 FOLLOWERS_MAXIMUM = 2_000
+# For how long `perseus doctor` tells that a job was removed before its time.
+CROWDED_TOLD_S = 3_600.0
 # How long a caller whose node went away may take to come back and follow the job.
 RELAY_PATIENCE_S = 60.0
 SIGNAL_TERMINATE = 15
@@ -314,8 +317,35 @@ class JobsService:
                 hint="write more of it, or @last for your latest job",
             )
         if not found:
-            raise NotFoundError(f"there is no job {text!r}", hint="perseus ps")
+            raise NotFoundError(
+                f"there is no job {text!r}, or not any more: {self._kept()}", hint="perseus ps"
+            )
         return self._jobs.job(found[0])
+
+    def _kept(self) -> str:
+        """How long jobs are kept."""
+        settings = self._settings
+        return (
+            f"one that has ended is kept for {why.duration(settings.keep_jobs_s)} (keep_jobs_s), "
+            f"of such at most {settings.keep_jobs} jobs (keep_jobs) with {settings.keep_tasks} "
+            "tasks (keep_tasks)"
+        )
+
+    def findings(self) -> Iterator[cluster_pb2.Finding]:
+        """For doctor: that jobs are removed before their time."""
+        crowded, time_s = self._jobs.crowded, self._driver.instant().time_s
+        if crowded is None or time_s - crowded.at_s > CROWDED_TOLD_S:
+            return
+        setting, command = crowded.setting, ""
+        words = f"{KEPT_SPEC_MAXIMUM_BYTES >> 20} MiB of their specs"
+        if setting:
+            words = f"{setting} = {getattr(self._settings, setting)}"
+            command = f"PERSEUS_{setting.upper()}=N in the environment of perseusd on the master"
+        message = (
+            f"jobs and their output are removed {why.duration(crowded.kept_s)} after their end, "
+            f"not after {why.duration(self._settings.keep_jobs_s)}: there are more than {words}"
+        )
+        yield cluster_pb2.Finding(severity="note", subject="jobs", message=message, command=command)
 
     def _last(self, user: str) -> Job:
         for job in reversed(self._jobs.jobs().values()):

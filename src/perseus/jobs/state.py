@@ -44,7 +44,7 @@ from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
 from perseus.jobs.state_job import Job, cancelled_ending
 from perseus.jobs.state_leases import Leases, Nodes
 from perseus.jobs.state_queue import Queue
-from perseus.jobs.state_retention import Retention
+from perseus.jobs.state_retention import Crowded, Retention
 from perseus.membership.events import (
     AcknowledgeAttempts,
     Direct,
@@ -117,6 +117,11 @@ class Jobs:
     def jobs(self) -> dict[str, Job]:
         """All jobs by id, in the order of their submission."""
         return self._jobs
+
+    @property
+    def crowded(self) -> Crowded | None:
+        """The latest job that was removed before its time; None when none was."""
+        return self._retention.crowded
 
     def leased_to(self, node_id: str) -> int:
         """How many attempts are leased to a node."""

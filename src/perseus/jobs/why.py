@@ -205,12 +205,15 @@ def _by(who: str) -> str:
 
 
 def _ago(seconds: float) -> str:
-    if seconds < 1.0:
-        return "just now"
+    return "just now" if seconds < 1.0 else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "7 days", "90 min", "5 s"."""
     for unit_s, name in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * unit_s:
-            return f"{seconds / unit_s:.0f} {name} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / unit_s:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def _cores(milli: int) -> str:
