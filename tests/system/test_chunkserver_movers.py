@@ -163,6 +163,36 @@ def test_a_ship_of_a_file_that_is_shorter_than_said(two: Cluster, tmp_path: Path
         two.wait(ship.finish(4))
 
 
+def test_a_ship_of_what_was_overwritten_meanwhile_is_refused(two: Cluster, tmp_path: Path) -> None:
+    spool = tmp_path / "stdout"
+    spool.write_bytes(b"a" * 2 * MIB)
+    control = two.nodes[0].control
+    ship: Ship = two.wait(control.ship("00000000.0.1", False, str(spool)))
+    until(lambda: "AllocateChunk" in two.master.calls, "the first frame was read")
+    content = content_of(3 * MIB)
+    spool.write_bytes(content)
+    with pytest.raises(InvalidError, match="overwritten"):
+        two.wait(ship.finish(3 * MIB))
+    assert two.master.calls[-1] == "Abandon"
+    again: Ship = two.wait(control.ship("00000000.0.1", False, str(spool)))
+    shipped = two.wait(again.finish(3 * MIB))
+    assert b"".join(two.client.open_read(inode=shipped.inode)) == content
+
+
+def test_a_ship_of_what_is_no_plain_file_is_refused(two: Cluster, tmp_path: Path) -> None:
+    control = two.nodes[0].control
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"abc")
+    link = tmp_path / "link"
+    link.symlink_to(secret)
+    for path, kind in ((fifo(tmp_path), InvalidError), (str(link), UnavailableError)):
+        # A FIFO without a writer would hold who opens it for ever.
+        ship: Ship = two.wait(control.ship("00000000.0.1", False, path))
+        with pytest.raises(kind):
+            two.wait(ship.finish(3))
+    assert "Create" not in two.master.calls
+
+
 def test_when_the_chunkserver_dies_all_are_told_and_the_next_one_serves(
     two: Cluster, tmp_path: Path
 ) -> None:

@@ -4,7 +4,9 @@ Each runs in a thread of its own and can be cancelled at any moment:
 
 - Feed: a file of the filestore into a FIFO, the stdin of a task;
 - Place: a file of the filestore to a local file;
-- Ship: a local file that a task is appending to into an output of its attempt.
+- Ship: a local file that a task is appending to into an output of its attempt. What was
+  read before the task had ended is compared with the file then, for a task may also
+  truncate or overwrite its output; it is shipped as it was at the end, or not at all.
 """
 
 import errno
@@ -18,6 +20,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from crc32c import crc32c
 
 from perseus.errors import InvalidError, PerseusError, UnavailableError
 from perseus.filestore import control_messages as messages
@@ -152,8 +156,16 @@ class Movers:
             open(request.source_path, "rb", buffering=0, opener=_open_source) as source,
             self._client.open_output(request.attempt, request.stderr) as output,
         ):
-            while (piece := _next_piece(source.fileno(), output.size_bytes, job)) is not None:
+            early_bytes = early_checksum = 0
+            while True:
+                is_early = job.end_bytes is None
+                piece = _next_piece(source.fileno(), output.size_bytes, job)
+                if piece is None:
+                    break
                 output.write(piece)
+                if is_early:
+                    early_bytes, early_checksum = output.size_bytes, output.checksum
+            _check_unchanged(source.fileno(), early_bytes, early_checksum, job)
             info = output.close()
             return messages.Done(
                 request.number, output.size_bytes, info.inode or output.inode, output.checksum
@@ -199,6 +211,21 @@ def _write_fifo(descriptor: int, piece: bytes, job: Job) -> None:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             poll.poll(LOOK_S * 1000)
+
+
+def _check_unchanged(descriptor: int, size_bytes: int, checksum: int, job: Job) -> None:
+    """InvalidError when the first ``size_bytes`` of the file have not that checksum any more."""
+    found = position = 0
+    while position < size_bytes:
+        job.check()
+        length_bytes = min(FRAME_MAXIMUM_BYTES, size_bytes - position)
+        piece = os.pread(descriptor, length_bytes, position)
+        if not piece:
+            break
+        found = crc32c(piece, found)
+        position += len(piece)
+    if found != checksum:
+        raise InvalidError("the output was overwritten where it was shipped already")
 
 
 def _next_piece(descriptor: int, position: int, job: Job) -> bytes | None:
