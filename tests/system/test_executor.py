@@ -196,7 +196,8 @@ def test_the_output_limit(tmp_path: Path) -> None:
 )
 def test_who_takes_its_output_away_is_ended(tmp_path: Path, takes: str) -> None:
     async def body(bench: Bench) -> None:
-        before = "out=$PERSEUS_ATTEMPT_FOLDER/stdout; echo kept; "
+        # More than is kept: it may be ended before it writes again.
+        before = "out=$PERSEUS_ATTEMPT_FOLDER/stdout; echo kept; yes | head -c 8000; "
         # The first goes on for ever, without a byte in the place it took away.
         for task, after in enumerate(("; exec yes", "; yes | head -c 100000")):
             ended = await bench.shell(before + takes + after, task=task)
