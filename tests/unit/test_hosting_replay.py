@@ -19,6 +19,7 @@ from perseus.hosting.replay import Checked, Replay
 from perseus.hosting.run import Run
 
 LIMIT_S = 60.0
+TRIES = 10
 
 
 class Fast(kv.KvClient):
@@ -223,9 +224,12 @@ def test_a_step_that_was_not_so_is_found(lab: Lab, kind: str, change: dict[str, 
 
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads from any copy are not linearizable, and no step is untrue."""
-    lab = Lab(Wandering, monkeypatch)
-    lab.live(200)
-    violation = lab.check().violation
+    # It shows when a read comes between a write and its commit, so not in every run.
+    for _ in range(TRIES):
+        lab = Lab(Wandering, monkeypatch)
+        lab.live(200)
+        if (violation := lab.check().violation) is not None:
+            break
     assert violation is not None
     assert violation.name == "at_end history is linearizable", str(violation)
 
