@@ -80,6 +80,26 @@ def test_a_mistake_is_found(bug: type[Process]) -> None:
     assert violation is not None and violation.name == name
 
 
+@pytest.mark.parametrize(
+    ("bug", "seed", "anomaly"),
+    [
+        ("ReadsBeforeItWrites", 2, "G-single"),
+        ("ReadsBeforeItWrites", 2, "G2-item"),
+        ("AppliesStepByStep", 1, "G1b"),
+        ("AppliesStepByStep", 1, "lost update"),
+        ("AppliesStepByStep", 3, "G0"),
+        ("AppliesStepByStep", 3, "G1c"),
+        ("SaysItFailed", 0, "G1a"),
+    ],
+)
+def test_what_is_wrong_with_transactions_has_its_name(bug: str, seed: int, anomaly: str) -> None:
+    target = f"{workload_bugs.__file__}:{bug}"
+    about = Plan(target, PRESETS["all"], until_s=UNTIL_S, workload="txn-list-append")
+    violation = runner.run_one(about, seed).violation
+    assert violation is not None
+    assert anomaly in [said.partition(":")[0] for said in violation.said.split("; ")]
+
+
 def test_every_mistake_has_its_seed_and_every_problem_a_mistake() -> None:
     assert {bug.__name__ for bug in workload_bugs.ALL} == set(FIRST_SEEDS)
     assert set(workload_bugs.ALL.values()) == set(workloads.CLIENTS)

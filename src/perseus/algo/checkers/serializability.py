@@ -16,8 +16,9 @@ Anomalies have the names of Adya, "Weak Consistency" (1999); the first ones are 
     G1b       a read of what its transaction had not finished
     G0        a cycle of ww alone
     G1c       of ww and wr
-    G-single  with one rw: read skew, a lost update
-    G2        with more of them: write skew
+    lost update  of ww and rw, all of one list: appended to as if nothing had come since it was read
+    G-single  with one rw: read skew
+    G2-item   with more of them: write skew
 """
 
 from collections import deque
@@ -73,6 +74,8 @@ class Edge:
     one: str
     other: str
     kind: Kind
+    # The list that it is about.
+    key: str
     why: str
 
     def __str__(self) -> str:
@@ -253,7 +256,7 @@ class _Lists:
     def _edge(self, kind: Kind, key: str, before: Hashable, value: Hashable) -> Iterator[Edge]:
         one, other = self._writer[key, before], self._writer[key, value]
         if Status.ABORTED not in (one.status, other.status):
-            yield Edge(one.name, other.name, kind, f"{key} has {before!r}, then {value!r}")
+            yield Edge(one.name, other.name, kind, key, f"{key} has {before!r}, then {value!r}")
 
     def _reads_from(self, seen: _Seen) -> Iterator[Edge]:
         order = self._orders.get(seen.key, ())
@@ -264,12 +267,13 @@ class _Lists:
             writer = self._writer[seen.key, seen.base[-1]]
             if writer.status is not Status.ABORTED:
                 why = f"{seen.key} was read with {seen.base[-1]!r}"
-                yield Edge(writer.name, name, "wr", why)
+                yield Edge(writer.name, name, "wr", seen.key, why)
         following = order[len(seen.base) : len(seen.base) + 1] or self._unread.get(seen.key, ())
         for value in following:
             writer = self._writer[seen.key, value]
             if writer.status is not Status.ABORTED:
-                yield Edge(name, writer.name, "rw", f"{seen.key} was read without {value!r}")
+                why = f"{seen.key} was read without {value!r}"
+                yield Edge(name, writer.name, "rw", seen.key, why)
 
 
 def _read(transaction: Transaction, read: Read) -> str:
@@ -284,50 +288,56 @@ class _Cycles:
     """Finds cycles of dependencies: in each knot of them the shortest of the worst kind."""
 
     def __init__(self, edges: Iterable[Edge]) -> None:
-        self._from: dict[str, dict[tuple[str, Kind], Edge]] = {}
+        self._from: dict[str, dict[tuple[str, Kind, str], Edge]] = {}
         for edge in edges:
-            self._from.setdefault(edge.one, {}).setdefault((edge.other, edge.kind), edge)
+            mark = (edge.other, edge.kind, edge.key)
+            self._from.setdefault(edge.one, {}).setdefault(mark, edge)
 
     def anomalies(self) -> list[Anomaly]:
         """One of each knot."""
         found = [self._worst(set(knot)) for knot in self._knots() if len(knot) > 1]
-        names = ("G0", "G1c", "G-single", "G2")
+        names = ("G0", "G1c", "lost update", "G-single", "G2-item")
         return sorted(found, key=lambda anomaly: names.index(anomaly.name))
 
     def _worst(self, knot: set[str]) -> Anomaly:
-        tries: tuple[tuple[str, Kind, tuple[Kind, ...]], ...] = (
-            ("G0", "ww", ("ww",)),
-            ("G1c", "wr", ("ww", "wr")),
-            ("G-single", "rw", ("ww", "wr")),
-            ("G2", "rw", ("ww", "wr", "rw")),
+        tries: tuple[tuple[str, Kind, tuple[Kind, ...], bool], ...] = (
+            ("G0", "ww", ("ww",), False),
+            ("G1c", "wr", ("ww", "wr"), False),
+            ("lost update", "rw", ("ww", "rw"), True),
+            ("G-single", "rw", ("ww", "wr"), False),
+            ("G2-item", "rw", ("ww", "wr", "rw"), False),
         )
-        for name, first, rest in tries:
-            cycle = self._shortest(knot, first, rest)
+        for name, first, rest, is_of_one_list in tries:
+            cycle = self._shortest(knot, first, rest, is_of_one_list)
             if cycle:
                 return Anomaly(name, ", ".join(map(str, cycle)), cycle)
         raise AssertionError("a knot without a cycle")
 
-    def _shortest(self, knot: set[str], first: Kind, rest: Sequence[Kind]) -> tuple[Edge, ...]:
+    def _shortest(
+        self, knot: set[str], first: Kind, rest: Sequence[Kind], is_of_one_list: bool
+    ) -> tuple[Edge, ...]:
         """The shortest cycle that begins with an edge of one kind and goes on with others."""
         best: tuple[Edge, ...] = ()
         for one in sorted(knot):
             for edge in self._from[one].values():
                 if edge.kind != first or edge.other not in knot or len(best) == 2:
                     continue
-                way = self._way(edge.other, one, knot, rest)
+                key = edge.key if is_of_one_list else None
+                way = self._way(edge.other, one, knot, rest, key)
                 if way is not None and (not best or len(way) + 1 < len(best)):
                     best = (edge, *way)
         return best
 
     def _way(
-        self, start: str, end: str, knot: set[str], kinds: Sequence[Kind]
+        self, start: str, end: str, knot: set[str], kinds: Sequence[Kind], key: str | None
     ) -> tuple[Edge, ...] | None:
-        """The shortest way by edges of these kinds."""
+        """The shortest way by edges of these kinds, and of this list alone if one is named."""
         came: dict[str, Edge | None] = {start: None}
         waiting = deque([start])
         while waiting and end not in came:
             for edge in self._from.get(waiting.popleft(), {}).values():
-                if edge.kind in kinds and edge.other in knot and edge.other not in came:
+                fits = edge.kind in kinds and key in (None, edge.key)
+                if fits and edge.other in knot and edge.other not in came:
                     came[edge.other] = edge
                     waiting.append(edge.other)
         if end not in came:
@@ -375,4 +385,4 @@ class _Cycles:
         return knots
 
     def _next(self, one: str) -> Iterator[str]:
-        return iter([other for other, _ in self._from.get(one, {})])
+        return iter(dict.fromkeys(other for other, *_ in self._from.get(one, {})))
