@@ -38,6 +38,8 @@ ALGORITHMS = (
     "mutex:RicartAgrawala",
     "lease:leases",
     "paxos:Paxos",
+    "vsr:Vsr",
+    "vsr:InMemory",
     "register:Register",
     "commit:TwoPhaseCommit",
     "commit:ThreePhaseCommit",
@@ -57,8 +59,12 @@ SOLUTIONS = {
     "lin-kv": "lin_kv",
     "txn-list-append": "txn_list_append",
 }
-# Three-phase commit assumes a network that loses nothing and is never late.
-FAULTS = {"commit:ThreePhaseCommit": "crash"}
+FAULTS = {
+    # It assumes a network that loses nothing and is never late.
+    "commit:ThreePhaseCommit": "crash",
+    # What it knows is in the memories of a majority.
+    "vsr:InMemory": "minority",
+}
 SEEDS_QUICK = 100
 SEEDS_SOAK = 1000
 # The share of the seeds that the rest of the library gets.
