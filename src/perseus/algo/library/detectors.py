@@ -145,7 +145,7 @@ def who_is_suspected_is_dead_and_no_other(view: View[Detector]) -> bool:
     living = {process.id for process in view.processes}
     some = view.changed
     dead = set(some.everyone) - living
-    right = len(dead) == some.deaths and all(p.suspected == dead for p in view.processes)
+    right = len(dead) >= some.deaths and all(p.suspected == dead for p in view.processes)
     return lasts(view, right, 5.0)
 
 

@@ -121,8 +121,9 @@ def nobody_follows_a_lower_one(view: View[Bully]) -> bool:
 def the_highest_of_the_living_leads(view: View[Bully]) -> bool:
     """And all follow it, for as long as one looks."""
     some = view.changed
-    highest = some.everyone[-1 - some.deaths]
-    is_over = len(view.processes) == len(some.everyone) - some.deaths
+    living = {process.id for process in view.processes}
+    highest = next(each for each in reversed(some.everyone) if each in living)
+    is_over = len(living) <= len(some.everyone) - some.deaths
     right = is_over and all(process.leader == highest for process in view.processes)
     return lasts(view, right, 5.0)
 

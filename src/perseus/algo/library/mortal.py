@@ -1,8 +1,8 @@
 """Death for good: the crash of the crash-stop model, of which there is no return.
 
-Faults of the simulator always start a node again. An algorithm that has to live
-with the loss of some processes derives from ``Mortal``: the last of the group die
-some time after their start, and stay dead whatever befalls their nodes.
+An algorithm that is about the loss of some processes derives from ``Mortal``: in every run,
+also one for real, the last of the group die some time after their start, and stay dead
+whatever befalls their nodes. (With ``--faults deadly`` the simulator takes nodes for good.)
 """
 
 from perseus.algo import Process, durable

@@ -223,7 +223,7 @@ def all_know_who_is_dead(view: View[Swim]) -> bool:
     """Completeness, and accuracy once messages are timely; for as long as one looks."""
     living = {process.id for process in view.processes}
     some = view.changed
-    right = len(living) == len(some.everyone) - some.deaths and all(
+    right = len(living) <= len(some.everyone) - some.deaths and all(
         opinion.state is (State.ALIVE if member in living else State.DEAD)
         for process in view.processes
         for member, opinion in process.opinions.items()

@@ -39,7 +39,7 @@ def all_hear_what_the_living_say(view: View[Any]) -> bool:
 def all_agree(view: View[Any]) -> bool:
     """Agreement: what one of the living delivers, all of them do. Nothing comes after it."""
     some = view.changed
-    is_over = len(view.processes) == len(some.everyone) - some.deaths
+    is_over = len(view.processes) <= len(some.everyone) - some.deaths
     length = len(some.delivered)
     right = is_over and all(len(process.delivered) == length for process in view.processes)
     if right and view.ghost.get("length") != length:
