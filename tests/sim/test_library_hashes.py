@@ -6,31 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import soak
+
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = [
-    "links:PerfectTalk",
-    "links:FifoTalk",
-    "exactly_once:ExactlyOnce",
-    "clocks:VectorClock",
-    "detectors:Heartbeat",
-    "detectors:PhiAccrual",
-    "swim:Swim",
-    "broadcast:Causal",
-    "broadcast:TotalOrder",
-    "snapshot:Bank",
-    "election:Bully",
-    "election:Ring",
-    "mutex:LamportMutex",
-    "mutex:RicartAgrawala",
-    "lease:leases",
-    "paxos:Paxos",
-    "register:Register",
-    "commit:TwoPhaseCommit",
-    "commit:ThreePhaseCommit",
-    "crdt:Replica",
-    "merkle:AntiEntropy",
-    "mapreduce:mapreduce",
-]
+TARGETS = soak.ALGORITHMS
 
 PROGRAM = """
 import json, sys

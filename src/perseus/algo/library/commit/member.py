@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from perseus.algo import Id, Process, View, always, at_end, durable, sometimes
-from perseus.algo.library.commit.messages import CommitClient, Outcome, State
+from perseus.algo import Id, Process, View, always, at_end, durable, on, sometimes
+from perseus.algo.library.commit.messages import Begin, CommitClient, Outcome, Prepare, State
 
 ENDS = (State.COMMITTED, State.ABORTED)
 
@@ -14,6 +14,8 @@ class Member(Process):
     client = CommitClient
     clients = 2
 
+    # The coordinator's patience with votes.
+    votes_within_s: float
     # The share of transactions that this process votes against.
     refusal = 0.1
 
@@ -27,6 +29,31 @@ class Member(Process):
         self.waiting: dict[str, Id] = {}
         # Transactions that ended in the last step; after a crash, all of them.
         self.ended = tuple(name for name, state in self.states.items() if state in ENDS)
+
+    # As coordinator, the first phase.
+
+    @on(Begin)
+    def begin(self, sender: Id, message: Begin) -> None:
+        name = message.transaction
+        state = self.states.get(name)
+        if state in ENDS:
+            self.send(sender, Outcome(name, state))
+            return
+        self.waiting[name] = sender
+        if state is None and name not in self.votes:
+            self.votes[name] = set()
+            self._send_all(Prepare(name))
+            self.after(self.votes_within_s, self._votes_are_due, name)
+
+    def _votes_are_due(self, name: str) -> None:
+        if name in self.votes:
+            self._decide(name, State.ABORTED)
+
+    def _decide(self, name: str, outcome: State) -> None:
+        """Ends a transaction for all."""
+        raise AssertionError("a subclass knows")
+
+    # As participant.
 
     def _vote(self, name: str, coordinator: Id) -> bool:
         """Votes once; who votes yes is in doubt from then on."""

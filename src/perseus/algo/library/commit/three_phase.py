@@ -6,7 +6,6 @@ from perseus.algo import Id, Timer, View, eventually, on, sometimes
 from perseus.algo.library.commit.member import ENDS, Member
 from perseus.algo.library.commit.messages import (
     Ask,
-    Begin,
     Outcome,
     PreCommit,
     Prepare,
@@ -29,6 +28,7 @@ class ThreePhaseCommit(Member):
 
     # A message is sent, on disks and read within this time: the assumption that all rests on.
     hop_s = 2.0
+    votes_within_s = 2 * hop_s
     # How long participants wait for who coordinates: a round, a hop, and some time to spare.
     patience_hops = 3.5
     # The next in rank waits so much longer that it hears of the one before.
@@ -51,19 +51,6 @@ class ThreePhaseCommit(Member):
 
     # The coordinator.
 
-    @on(Begin)
-    def begin(self, sender: Id, message: Begin) -> None:
-        name = message.transaction
-        state = self.states.get(name)
-        if state in ENDS:
-            self.send(sender, Outcome(name, state))
-            return
-        self.waiting[name] = sender
-        if state is None and name not in self.votes:
-            self.votes[name] = set()
-            self._send_all(Prepare(name))
-            self.after(2 * self.hop_s, self._votes_are_due, name)
-
     @on(Voted)
     def voted(self, sender: Id, message: Voted) -> None:
         name = message.transaction
@@ -76,10 +63,6 @@ class ThreePhaseCommit(Member):
         elif len(votes) == len(self.everyone):
             del self.votes[name]
             self._precommit_all(name)
-
-    def _votes_are_due(self, name: str) -> None:
-        if name in self.votes:
-            self._decide(name, State.ABORTED)
 
     def _precommit_all(self, name: str) -> None:
         """The phase that two-phase commit lacks: all learn that all are for it."""

@@ -2,14 +2,14 @@
 
 from perseus.algo import Id, View, durable, eventually, on, sometimes
 from perseus.algo.library.commit.member import ENDS, Member
-from perseus.algo.library.commit.messages import Ask, Begin, Outcome, Prepare, State, Told, Voted
+from perseus.algo.library.commit.messages import Ask, Outcome, Prepare, State, Told, Voted
 
 
 class TwoPhaseCommit(Member):
     """A member that coordinates, and takes part, in two phases."""
 
-    # The coordinator's patience with votes; the participants' with the outcome.
-    vote_s = 2.0
+    votes_within_s = 2.0
+    # The participants' patience with the outcome.
     doubt_s = 1.0
 
     # As coordinator: who has not said yet that the outcome is on its disk.
@@ -23,19 +23,6 @@ class TwoPhaseCommit(Member):
 
     # The coordinator.
 
-    @on(Begin)
-    def begin(self, sender: Id, message: Begin) -> None:
-        name = message.transaction
-        state = self.states.get(name)
-        if state in ENDS:
-            self.send(sender, Outcome(name, state))
-            return
-        self.waiting[name] = sender
-        if state is None and name not in self.votes:
-            self.votes[name] = set()
-            self._send_all(Prepare(name))
-            self.after(self.vote_s, self._votes_are_due, name)
-
     @on(Voted)
     def voted(self, sender: Id, message: Voted) -> None:
         votes = self.votes.get(message.transaction)
@@ -46,10 +33,6 @@ class TwoPhaseCommit(Member):
             self._decide(message.transaction, State.ABORTED)
         elif len(votes) == len(self.everyone):
             self._decide(message.transaction, State.COMMITTED)
-
-    def _votes_are_due(self, name: str) -> None:
-        if name in self.votes:
-            self._decide(name, State.ABORTED)
 
     def _decide(self, name: str, outcome: State) -> None:
         """The commit point is this step's write to the disk."""
