@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "tutorial.md"
 CODE = re.compile(r"(\[`(tutorial/\w+\.py)`\]\(\2\)[^`]*\n\n```python\n)(.*?)(?=```)", re.S)
 # A command, and what it says.
 RUN = re.compile(r"(```console\n\$ (perseus sim [^\n]*)\n)(.*?)(?=```)", re.S)
-RUN_LIMIT_S = 100
+RUN_LIMIT_S = 300
 
 
 def code_of(name: str) -> str:

@@ -41,6 +41,7 @@ FIRST_SEEDS = {
     "PollsBackward": (0, "at_end logs are in order and whole"),
     "CommitsGoBack": (0, "at_end logs are in order and whole"),
     "ReadsItsOwnCopy": (0, "at_end history is linearizable"),
+    "ReadsAtTheLeader": (49, "at_end history is linearizable"),
     "SwapsWithoutLooking": (0, "at_end history is linearizable"),
     "AnswersTooEarly": (0, "at_end history is linearizable"),
     "AppendsToCopies": (0, "at_end transactions are serializable"),

@@ -4,7 +4,7 @@ from typing import Any
 
 from perseus.algo import Asker, Id, Process, on
 from perseus.algo.library.crdt.sets import GSet
-from perseus.algo.library.raft import Done
+from perseus.algo.library.raft import Done, Role
 from perseus.algo.workloads import broadcast, counters, echo, g_set, kafka, lin_kv, unique_ids
 from perseus.algo.workloads import txn_list_append as lists
 from perseus.algo.workloads.caller import CONFLICT, Error
@@ -213,6 +213,18 @@ class ReadsItsOwnCopy(map_on_raft.Node):
         self.reply(self.apply(message))
 
 
+class ReadsAtTheLeader(map_on_raft.Node):
+    """lin-kv: a leader answers reads from its own copy, and does not ask whether it still leads.
+    It is wrong only while another leads already, for less than a second."""
+
+    @on(lin_kv.Read)
+    def answer_at_once(self, sender: Id, message: lin_kv.Read) -> None:
+        if self.role is Role.LEADER and self.term_at(self.commit) == self.term:
+            self.reply(self.apply(message))
+        else:
+            self.submit(message)
+
+
 class SwapsWithoutLooking(map_on_raft.Node):
     """lin-kv: a compare-and-set that does not compare."""
 
@@ -347,6 +359,7 @@ ALL: dict[type[Process], str] = {
     PollsBackward: "kafka",
     CommitsGoBack: "kafka",
     ReadsItsOwnCopy: "lin-kv",
+    ReadsAtTheLeader: "lin-kv",
     SwapsWithoutLooking: "lin-kv",
     AnswersTooEarly: "lin-kv",
     AppendsToCopies: "txn-list-append",

@@ -35,7 +35,6 @@ CLIENTS = {
     "lin-kv": "lin_kv:KvClient",
     "txn-list-append": "txn_list_append:TransactionClient",
 }
-CLIENTS_COUNT = 3
 
 
 def client_of(workload: str) -> type[Process]:
@@ -58,5 +57,5 @@ def layout(workload: str, kind: object) -> Layout:
             f"a workload is solved by one class of processes, and not by {kind!r}",
             hint="FILE:CLASS, without --workload for a Layout",
         )
-    clients = Group(client, CLIENTS_COUNT, is_client=True, is_connected=True)
+    clients = Group(client, client.clients, is_client=True, is_connected=True)
     return Layout(**{DEFAULT_GROUP: Group(kind), "client": clients})

@@ -25,6 +25,7 @@ class Error:
 class Caller(Process):
     """Asks one node or another, waits for the answer or long enough, and asks the next thing."""
 
+    clients = 3
     servers = "n"
     pause_s = (0.0, 1.0)
     patience_s = 2.0

@@ -67,18 +67,62 @@ TELLING = (KEY_MISSING, PRECONDITION_FAILED)
 
 
 class KvClient(Caller):
-    """Reads, writes and swaps a few keys, after a while other ones."""
+    """Reads, writes and swaps a few keys, after a while other ones; every other client only reads.
 
+    Who only reads stays at a node as long as that answers at once. So when most cannot, because
+    nobody leads them, it gets to one that needs nobody's leave: one that led, say, and has not
+    heard that others have begun without it. No value is written twice: each read tells of which
+    write it is.
+    """
+
+    clients = 6
+    pause_s = (0.0, 0.2)
     keys = 2
-    keys_last_s = 20.0
-    values = 5
+    keys_last_s = 10.0
+    # The patience of who only reads. What a read might have found is no puzzle for the judge.
+    at_once_s = 0.4
     answers: ClassVar = {Read: ReadOk, Write: WriteOk, Cas: CasOk}
+
+    def start(self) -> None:
+        super().start()
+        self.only_reads = self.number % 2 == 1
+        if self.only_reads:
+            self.patience_s = self.at_once_s
+        self.node = self.any_node()
+        self.written = 0
+        # By key, the value that was there last for all that it knows.
+        self.seen: dict[int, Any] = {}
 
     def draw(self) -> tuple[Id, Any]:
         key = int(self.now / self.keys_last_s) * self.keys + self.random.below(self.keys)
-        some, other = self.random.below(self.values), self.random.below(self.values)
-        what = (Read(key), Write(key, some), Cas(key, some, other))[self.random.below(3)]
-        return self.any_node(), what
+        if not self.only_reads:
+            return self.any_node(), self._draw_one(key)
+        if self.history and not is_answered(self.history[-1]):
+            self.node = self.any_node()
+        return self.node, Read(key)
+
+    def _draw_one(self, key: int) -> Any:
+        what = self.random.below(3)
+        if what == 0:
+            return Read(key)
+        self.written += 1
+        value = self.written * len(self.everyone) + self.number
+        return Write(key, value) if what == 1 else Cas(key, self.seen.get(key, 0), value)
+
+    def learn(self, node: Id, operation: Operation) -> None:
+        what, answer = operation.what, operation.result
+        if isinstance(answer, ReadOk):
+            self.seen[what.key] = answer.value
+        elif isinstance(answer, WriteOk):
+            self.seen[what.key] = what.value
+        elif isinstance(answer, CasOk):
+            self.seen[what.key] = what.to
+
+
+def is_answered(operation: Operation) -> bool:
+    """It was told something of the state."""
+    result = operation.result
+    return operation.is_over and not (isinstance(result, Error) and result.code not in TELLING)
 
 
 class Model:
@@ -111,8 +155,7 @@ def judged(history: list[Operation]) -> list[Operation]:
     return [
         operation
         for operation in history
-        if not (isinstance(operation.result, Error) and operation.result.code not in TELLING)
-        and not (isinstance(operation.what, Read) and not operation.is_over)
+        if is_answered(operation) or not (operation.is_over or isinstance(operation.what, Read))
     ]
 
 
