@@ -4,6 +4,8 @@
   every test that did not run is named at the end.
 - The person's own configuration and clusters are out of reach of every test.
 - A process that outlives the tests is ended, named, and makes the run fail.
+- With several workers (pytest-xdist; `make test` takes one for each core) each has a mark and
+  folders of its own, and the run that started them tells what they left.
 """
 
 import os
@@ -12,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -63,15 +66,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    left = [process for process in psutil.process_iter() if _is_ours(process)]
-    session.config.stash[_LEFT] = [_describe(process) for process in left]
-    for process in left:
+    left = session.config.stash.setdefault(_LEFT, [])
+    for process in [process for process in psutil.process_iter() if _is_ours(process)]:
+        left.append(_describe(process))
         _end(process)
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left"] = left
     if left and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 _LEFT = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker has ended: what it left is the run's to tell."""
+    output = getattr(node, "workeroutput", {})
+    node.config.stash.setdefault(_LEFT, []).extend(output.get("left", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -86,11 +99,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    """Whether it descends from this run: it has inherited the run's mark."""
-    if process.pid == os.getpid():
+    """Whether it descends from this run: it has inherited the run's mark.
+
+    Workers have inherited it too, and end by themselves.
+    """
+    if process.pid == os.getpid() or process.ppid() == os.getpid() and _is_worker(process):
         return False
     try:
         return bool(process.environ().get("PERSEUS_TEST_SESSION") == SESSION)
+    except psutil.Error:
+        return False
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any("execnet" in word for word in process.cmdline())
     except psutil.Error:
         return False
 
