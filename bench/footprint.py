@@ -8,10 +8,23 @@ from pathlib import Path
 
 import psutil
 
-from bench.base import MIB, Bench, Row, environment, local_cluster, perseus_command, run
+from bench.base import (
+    MIB,
+    Bench,
+    Row,
+    environment,
+    local_cluster,
+    perseus_command,
+    run,
+    sample_file,
+)
 
 MASTER_TARGET_MB = 90.0
 NODE_TARGET_MB = 60.0
+# Beside the idle node: what the allocator cannot give back.
+AFTER_TARGET_MB = 90.0
+AFTER_ROUNDS = 2
+AFTER_QUIET_S = 30.0
 CPU_TARGET_PERCENT = 1.0
 COLD_TARGET_S = 1.5
 SETTLE_S = 5.0
@@ -27,11 +40,27 @@ def footprint(bench: Bench) -> list[Row]:
         time.sleep(5 if bench.quick else 30)
         cpu = 100 * (_cpu_s(master) - before) / (time.monotonic() - start)
         master_mb, node_mb = _pss_mb(master), _pss_mb(node)
+        moved = _move(bench, context)
+        after_mb = _pss_mb(_processes(context, "node-2"))
     return [
         _most("idle memory, master and node", master_mb, "MB", MASTER_TARGET_MB),
         _most("idle memory, a node alone", node_mb, "MB", NODE_TARGET_MB),
+        _most(f"the same, {AFTER_QUIET_S:.0f} s after {moved}", after_mb, "MB", AFTER_TARGET_MB),
         _most("idle CPU, master and node", cpu, "% of a core", CPU_TARGET_PERCENT),
     ]
+
+
+def _move(bench: Bench, context: dict[str, str]) -> str:
+    """Puts and gets of long files, then quiet; says how much was moved."""
+    command, size = perseus_command(), bench.bulk_bytes
+    source, back = sample_file(bench.folder / "moved", size), bench.folder / "back"
+    for number in range(AFTER_ROUNDS):
+        run([command, "fs", "put", str(source), f"/moved{number}"], context)
+        run([command, "fs", "get", f"/moved{number}", str(back)], context)
+    for path in (source, back):
+        path.unlink()
+    time.sleep(AFTER_QUIET_S)
+    return f"{AFTER_ROUNDS} puts and gets of {size // MIB} MiB"
 
 
 def _most(what: str, value: float, unit: str, target: float) -> Row:

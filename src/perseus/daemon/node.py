@@ -54,7 +54,7 @@ def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[]
     from perseus.daemon.reissue import reissue
     from perseus.daemon.serving import Daemon
     from perseus.filestore import chunkserver
-    from perseus.runtime import descriptors, spawner, spawner_journal
+    from perseus.runtime import descriptors, memory, spawner, spawner_journal
 
     left = spawner_journal.sweep(str(paths.attempts))
     if left:
@@ -67,6 +67,7 @@ def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[]
     _write_pid(paths.pid)
     reissue(about, paths, settings)
     _tune()
+    memory.start_trimming()
     asyncio.run(Daemon(about, paths, settings, forked).serve(ready))
 
 

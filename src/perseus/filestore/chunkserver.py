@@ -46,6 +46,7 @@ from perseus.rpc import services
 from perseus.rpc.callers import CertificateReader
 from perseus.rpc.grpc_options import SERVER_OPTIONS
 from perseus.rpc.stranger_guard import StrangerGuard
+from perseus.runtime import memory
 
 # Streams served at once; more are told to come again.
 STREAMS_MAXIMUM = 128
@@ -283,6 +284,7 @@ def main(config: ChunkserverConfig, control_socket: socket.socket) -> int:
         _log.error("the chunkserver cannot start: %s", error)
         link.send(messages.Failed(messages.Problem.of(error)))
         return 1
+    memory.start_trimming()
     server.run()
     server.stop()
     return 0
