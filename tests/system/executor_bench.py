@@ -41,6 +41,10 @@ class FolderShip:
         self.movers = movers
         self.source = source
         self.is_abandoned = False
+        self.is_cut = asyncio.Event()
+
+    def cut(self) -> None:
+        self.is_cut.set()
 
     async def finish(self, size_bytes: int) -> Shipped:
         if self.movers.failures:
@@ -48,9 +52,12 @@ class FolderShip:
             raise self.movers.failure
         content = read_bytes(self.source)
         assert len(content) == size_bytes
+        if self.movers.slow_bytes is not None:
+            await self.is_cut.wait()
+            content = content[: self.movers.slow_bytes]
         inode = len(self.movers.shipped) + 1
         self.movers.shipped[inode] = content
-        return Shipped(inode, crc32c.crc32c(content), size_bytes)
+        return Shipped(inode, crc32c.crc32c(content), len(content))
 
     async def abandon(self) -> None:
         self.is_abandoned = True
@@ -66,6 +73,8 @@ class FolderMovers:
         # Tries to ship that fail before one works.
         self.failures = 0
         self.failure: PerseusError = UnavailableError("no chunkserver has room")
+        # How much a ship has brought by the time it is cut, and it ends no sooner.
+        self.slow_bytes: int | None = None
         # Placing takes for ever; how many wait in it.
         self.places_forever = False
         self.placing = 0

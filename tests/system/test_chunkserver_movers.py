@@ -12,7 +12,7 @@ from chunkserver_harness import Cluster, cluster, until
 from crc32c import crc32c
 
 from perseus.errors import InvalidError, NotFoundError, UnavailableError
-from perseus.filestore.control import Ship
+from perseus.filestore.control import Ship, Shipped
 
 MIB = 1 << 20
 
@@ -124,6 +124,25 @@ def test_place_copies_a_file(two: Cluster, tmp_path: Path) -> None:
     target = tmp_path / "data.bin"
     assert two.wait(two.nodes[0].control.place("/in", str(target))) == 3 * MIB
     assert target.read_bytes() == content
+
+
+def test_a_ship_that_is_cut_ends_with_what_it_has_brought(two: Cluster, tmp_path: Path) -> None:
+    # Larger than any disk takes in the time between the two words.
+    size = 4 << 30
+    spool = tmp_path / "stdout"
+    spool.touch()
+    os.truncate(spool, size)
+    control = two.nodes[0].control
+
+    async def run() -> Shipped:
+        ship = await control.ship("00000000.0.1", False, str(spool))
+        finishing = asyncio.create_task(ship.finish(size))
+        await asyncio.sleep(0)
+        ship.cut()
+        return await finishing
+
+    shipped = two.wait(run())
+    assert 0 < shipped.size_bytes < size and shipped.size_bytes % MIB == 0
 
 
 @pytest.mark.parametrize("size", [0, 100, 10 * MIB + 7])

@@ -167,6 +167,58 @@ def test_shipping_is_tried_again_and_then_given_up(
     with_executor(tmp_path, body)
 
 
+@pytest.mark.parametrize("program", ["exit 0", "exit 3", "kill -9 $$"])
+def test_an_output_on_its_way_is_told_and_cut_by_a_cancel(tmp_path: Path, program: str) -> None:
+    async def body(bench: Bench) -> None:
+        bench.movers.slow_bytes = 70_000
+        attempt = bench.start("sh", "-c", f"head -c 100000 /dev/zero; {program}")
+        await bench.until(lambda: any(e.HasField("keeping") for e in bench.events))
+        told = bench.events[-1].keeping
+        assert told.output_bytes == 100_000
+        # A new session hears it again, in order.
+        bench.events.clear()
+        bench.executor.on_welcome()
+        await bench.until(lambda: len(bench.events) == 2)
+        assert bench.events[0].HasField("running") and bench.events[1].keeping == told
+        bench.stop(attempt, signal.SIGINT)
+        bench.stop(attempt, signal.SIGTERM, grace_s=5, cancel=True)
+        ended = await bench.ended(attempt)
+        assert ended.ending.kind == jobs_pb2.ENDING_CANCELLED
+        assert ended.ending.exit_code == {"exit 0": 143, "exit 3": 3, "kill -9 $$": 137}[program]
+        assert "only the first 68.4 kB of 97.7 kB of its stdout are kept" in ended.ending.message
+        assert ended.stdout.size_bytes == 70_000 and ended.stdout.truncated
+        assert bench.whole(ended.stdout) == bytes(70_000)
+
+    with_executor(tmp_path, body)
+
+
+def test_a_cancelled_program_is_given_a_moment_for_its_output(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        bench.movers.slow_bytes = 5_000
+        attempt = bench.start("sh", "-c", "head -c 100000 /dev/zero; exec sleep 1000")
+        await bench.until(lambda: bench.movers.ships)
+        bench.stop(attempt, signal.SIGTERM, cancel=True)
+        ended = await bench.ended(attempt)
+        assert (ended.ending.kind, ended.ending.exit_code) == (jobs_pb2.ENDING_CANCELLED, 143)
+        assert ended.ending.message.startswith("cancelled by SIGTERM; cut while its output")
+        assert ended.stdout.size_bytes == 5_000
+
+    with_executor(tmp_path, body)
+
+
+def test_an_attempt_on_its_way_that_is_taken_away_says_nothing_more(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        bench.movers.slow_bytes = 5_000
+        attempt = bench.start("head", "-c", "100000", "/dev/zero")
+        await bench.until(lambda: any(e.HasField("keeping") for e in bench.events))
+        bench.executor.discard_attempt(attempt)
+        await bench.until(lambda: not bench.attempt_folders())
+        assert bench.ended_or_none(attempt) is None
+        assert all(ship.is_abandoned for ship in bench.movers.ships)
+
+    with_executor(tmp_path, body)
+
+
 def test_the_output_limit(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         limit = 3_000_001

@@ -17,7 +17,7 @@ from perseus.filestore.events import CommitOutputs, DiscardOutputs, RemoveFolder
 from perseus.ids import parse_attempt
 from perseus.jobs import records
 from perseus.jobs.state import Jobs
-from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
+from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retry, Submit
 from perseus.membership.commands import (
     AddNode,
     Connect,
@@ -273,8 +273,8 @@ class World:
 
     def kill(self, job_id: str, signal: int = 15) -> int:
         reply = self.do(Kill(job_id, signal, "ann")).reply
-        assert isinstance(reply, int)
-        return reply
+        assert isinstance(reply, Reached)
+        return reply.tasks
 
     def retry(self, job_id: str) -> None:
         self.do(Retry(job_id, "ann"))
@@ -483,3 +483,11 @@ def ended_event(
     event.ended.stdout.inline = stdout
     event.ended.stdout.size_bytes = len(stdout)
     return event
+
+
+def directives(effects: list[Effect], what: str) -> list[agent_pb2.Directive]:
+    return [
+        effect.directive
+        for effect in effects
+        if isinstance(effect, Direct) and effect.directive.WhichOneof("what") == what
+    ]

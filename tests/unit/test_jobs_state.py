@@ -12,20 +12,12 @@ from perseus.jobs import records, state_ends
 from perseus.jobs.records import CANCELLED, FAILED, FINISHED, LEASED, LOST, PENDING, RUNNING
 from perseus.jobs.state_events import AttemptsReported, JobChanged, Retry
 from perseus.membership.commands import RemoveNode
-from perseus.membership.events import AcknowledgeAttempts, Direct
+from perseus.membership.events import AcknowledgeAttempts
 from perseus.proto.v1 import agent_pb2, jobs_pb2
-from perseus.runtime.machine import Effect, Event, Tick
-from tests.unit.jobs_harness import World, act, ended_event, running_event
+from perseus.runtime.machine import Event, Tick
+from tests.unit.jobs_harness import World, act, directives, ended_event, running_event
 
 ONE = "job00000.0.1"
-
-
-def directives(effects: list[Effect], what: str) -> list[agent_pb2.Directive]:
-    return [
-        effect.directive
-        for effect in effects
-        if isinstance(effect, Direct) and effect.directive.WhichOneof("what") == what
-    ]
 
 
 def exit_code(world: World) -> int:

@@ -152,7 +152,7 @@ def _run(arguments: "Sequence[str]") -> int | None:
 
 def _run_here(options: "RunOptions", context: "Context") -> int:
     from perseus.cli import runspec
-    from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground
+    from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, reached
     from perseus.client.spec import new_request_id
     from perseus.rpc.http_client import UnixConnection
 
@@ -161,7 +161,7 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
         with UnixConnection(context.socket) as connection:
             request = {"job_id": job_id, "signal": number}
             answer = connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
-            return int(answer.get("tasks") or 0)
+            return reached(answer)
 
     request = runspec.submit_request(options, new_request_id())
     foreground = Foreground(send_signal)

@@ -78,8 +78,8 @@ class Interrupted(BaseException):
 
 
 class Foreground:
-    """Shows one job. ``send_signal(job_id, number)`` returns how many tasks it reached;
-    signals that come before the job has an id are kept for it."""
+    """Shows one job. ``send_signal(job_id, number)`` returns how many tasks it reached whose
+    program runs; signals that come before the job has an id are kept for it."""
 
     def __init__(
         self,
@@ -276,7 +276,8 @@ class Foreground:
             self.say(f"signal {number} did not reach the job: {error.message}")
             return
         if not reached and self.cancels and number in ENDING:
-            # Nothing of it runs: who wants to go is not made to ask twice.
+            # Nothing of it runs, or its output alone is on its way: who wants to go is not
+            # made to ask twice.
             self._leave(number)
         if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
@@ -285,6 +286,11 @@ class Foreground:
 
 def _look(_number: int, _frame: "Any") -> None:
     """Nothing to do: that Python came here is enough for the other handlers to be called."""
+
+
+def reached(answer: "dict[str, Any]") -> int:
+    """How many tasks whose program runs a KillResponse tells of."""
+    return int(answer.get("tasks") or 0) - int(answer.get("keeping") or 0)
 
 
 def _is_gone(error: PerseusError) -> bool:

@@ -138,7 +138,7 @@ class Ending:
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
     """A task of a job; ``state`` is pending, leased, running, finished, failed,
-    lost or cancelled."""
+    lost or cancelled. With ``keeping`` its program has ended and its output is on its way."""
 
     index: int = 0
     state: str = ""
@@ -151,6 +151,7 @@ class TaskInfo:
     memory_peak_bytes: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    keeping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """A job as it was when asked; ``task_counts`` maps states to numbers of tasks."""
+    """A job as it was when asked; ``task_counts`` maps states to numbers of tasks, and of the
+    running ones ``keeping`` have a program that has ended, and output on its way."""
 
     job_id: str = ""
     name: str = ""
@@ -190,6 +192,7 @@ class JobInfo:
     task_counts: dict[str, int] = field(default_factory=dict)
     tasks: list[TaskInfo] = field(default_factory=list)
     folder: str = ""
+    keeping: int = 0
 
     @property
     def has_ended(self) -> bool:

@@ -156,6 +156,8 @@ class Chunkserver:
             self._link.send(messages.Reports(message.number, self._reports()))
         elif isinstance(message, messages.ShipEnd):
             movers.end_ship(message)
+        elif isinstance(message, messages.ShipCut):
+            movers.cut_ship(message.number)
         elif isinstance(message, messages.Cancel):
             movers.cancel(message.number)
         elif isinstance(message, messages.Feed | messages.Place | messages.Ship):

@@ -222,6 +222,10 @@ class ChunkserverControl:
         """For Ship."""
         self._send(messages.ShipEnd(number, size_bytes))
 
+    def cut_ship(self, number: int) -> None:
+        """For Ship."""
+        self._send(messages.ShipCut(number))
+
     def cancel(self, number: int) -> None:
         """For Ship."""
         self._send(messages.Cancel(number))
@@ -253,6 +257,10 @@ class Ship:
         self._control.end_ship(self._number, size_bytes)
         done = _done(await asyncio.shield(self._future))
         return Shipped(done.inode, done.checksum, done.size_bytes)
+
+    def cut(self) -> None:
+        """Makes ``finish`` return soon, with what is shipped already."""
+        self._control.cut_ship(self._number)
 
     async def abandon(self) -> None:
         """Leaves nothing; returns when the mover has ended. Quiet."""

@@ -77,6 +77,13 @@ class ShipEnd(msgspec.Struct, tag=True, frozen=True):
     size_bytes: int
 
 
+class ShipCut(msgspec.Struct, tag=True, frozen=True):
+    """After ShipEnd: end the Ship at what it has shipped already, a frame at the least;
+    answered by Done, with that size."""
+
+    number: int
+
+
 class Cancel(msgspec.Struct, tag=True, frozen=True):
     """Break off a Feed, Place or Ship, leaving nothing; answered by Done."""
 
@@ -143,7 +150,17 @@ class Done(msgspec.Struct, tag=True, frozen=True):
 
 
 ToChunkserver = (
-    SetGrantKey | SetMaster | Carry | GetReports | Feed | Place | Ship | ShipEnd | Cancel | Shutdown
+    SetGrantKey
+    | SetMaster
+    | Carry
+    | GetReports
+    | Feed
+    | Place
+    | Ship
+    | ShipEnd
+    | ShipCut
+    | Cancel
+    | Shutdown
 )
 ToAgent = Ready | Failed | Reports | Events | Done
 

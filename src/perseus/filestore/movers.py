@@ -49,6 +49,8 @@ class Job:
     # Of a ship: set with the end, or when it is cancelled.
     changed: threading.Condition
     end_bytes: int | None = None
+    # A ship is to end at what it has shipped.
+    is_cut: bool = False
 
     def check(self) -> None:
         """CancelledMoveError when it is cancelled."""
@@ -85,6 +87,12 @@ class Movers:
             with job.changed:
                 job.end_bytes = end.size_bytes
                 job.changed.notify_all()
+
+    def cut_ship(self, number: int) -> None:
+        """A ship whose end was told is to end at what it has shipped."""
+        job = self._jobs.get(number)
+        if job is not None:
+            job.is_cut = True
 
     def cancel(self, number: int) -> None:
         """Ends a mover; quiet when there is none."""
@@ -229,10 +237,13 @@ def _check_unchanged(descriptor: int, size_bytes: int, checksum: int, job: Job) 
 
 
 def _next_piece(descriptor: int, position: int, job: Job) -> bytes | None:
-    """The next bytes of a file that grows; None at its end. Whole frames, but for the last."""
+    """The next bytes of a file that grows; None at its end. Whole frames, but for the last.
+    What is cut ends before the next frame, but for the first one."""
     delay_s = POLL_FIRST_S
     while True:
         job.check()
+        if job.is_cut and position > 0:
+            return None
         end = job.end_bytes
         available = (os.fstat(descriptor).st_size if end is None else end) - position
         if end is not None and available < 0:

@@ -9,6 +9,8 @@ from perseus.runtime.ports import Exit
 EXIT_NODE_FAILURE = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
+# How the message of an output limit ends, unless less than that is kept.
+KEPT_UP_TO_THERE = "; the bytes up to there are kept"
 
 
 def cancelled(stop: agent_pb2.StopAttempt) -> jobs_pb2.Ending:
@@ -33,6 +35,21 @@ def with_own_code(cause: jobs_pb2.Ending, ended: Exit) -> jobs_pb2.Ending:
     return jobs_pb2.Ending(
         kind=cause.kind, exit_code=ended.exit_code, signal=cause.signal, message=message
     )
+
+
+def cut_short(ending: jobs_pb2.Ending, stop: agent_pb2.StopAttempt, words: str) -> jobs_pb2.Ending:
+    """How an attempt ends that was cancelled by ``stop`` when its program had ended as in
+    ``ending``, and of whose output something is missing for it, as ``words`` say."""
+    made = jobs_pb2.Ending()
+    made.CopyFrom(ending)
+    if ending.kind in (jobs_pb2.ENDING_EXITED, jobs_pb2.ENDING_SIGNALED):
+        # It is not well: what was to be kept is not.
+        made = cancelled(stop)
+        made.exit_code = ending.exit_code or made.exit_code
+        how = ending.message or f"it had ended with exit code {ending.exit_code}"
+        made.message = f"{made.message}; {how}"
+    made.message = f"{made.message.removesuffix(KEPT_UP_TO_THERE)}; cut {words}"
+    return made
 
 
 def by_itself(ended: Exit) -> jobs_pb2.Ending:

@@ -1,7 +1,7 @@
 """One attempt on this node: from its directive to its end.
 
 The course: prepare (folder, stdin, placed files), spawn, watch (time limit,
-output limit, disk), end, keep the outputs. Why an attempt ends other than by
+output limit, disk), end, keep the outputs (``keeping``). Why an attempt ends other than by
 itself is decided once, by the first cause; later ones change nothing.
 
 An attempt that is discarded is killed and says nothing more.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from perseus.errors import (
     FullError,
@@ -25,8 +26,10 @@ from perseus.errors import (
 )
 from perseus.ids import AttemptId
 from perseus.jobs.attempt_endings import (
+    KEPT_UP_TO_THERE,
     by_itself,
     cancelled,
+    cut_short,
     limit_passed,
     node_failure,
     not_started,
@@ -34,6 +37,7 @@ from perseus.jobs.attempt_endings import (
 )
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders, empty
+from perseus.jobs.keeping import CANCELLED_KEEPING_S, TOLD_AFTER_S, Keeping, inline_output
 from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Clock, Exit, Spawner, SpawnRequest
@@ -75,6 +79,10 @@ class Host:
     # Where the node's daemon answers.
     socket: str
     output_limit_bytes: int
+
+
+# Takes what the master is to know of an attempt before its end.
+Tell = Callable[["Attempt", agent_pb2.AttemptEvent], None]
 
 
 @dataclass(slots=True)
@@ -131,6 +139,8 @@ class Attempt:
         self.ended: agent_pb2.AttemptEvent | None = None
         # What tells that it runs.
         self.running: agent_pb2.AttemptEvent | None = None
+        # What tells that its program has ended and its outputs are on their way.
+        self.keeping: agent_pb2.AttemptEvent | None = None
         self.is_discarded = False
         # The executor's note that its cores are free and its outputs are on their way.
         self.has_left_the_gate = False
@@ -148,6 +158,10 @@ class Attempt:
             Shipment(host.movers, host.ships, self.id, index == 1, spool.path)
             for index, spool in enumerate((self.stdout, self.stderr))
         ]
+        self._keeping = Keeping(self.spools, self._ships)
+        # What cancelled it, once it was.
+        self._cancel: agent_pb2.StopAttempt | None = None
+        self._exited_s = 0.0
         # Why it ends, when not by itself; the first cause counts.
         self._cause: jobs_pb2.Ending | None = None
         self._early: list[agent_pb2.StopAttempt] = []
@@ -160,32 +174,30 @@ class Attempt:
 
     # --- from the executor
 
-    async def run(
-        self, on_running: Callable[["Attempt"], None], on_exit: Callable[["Attempt"], None]
-    ) -> None:
+    async def run(self, tell: Tell, on_exit: Callable[["Attempt"], None]) -> None:
         """The whole course; sets ``ended`` unless discarded.
 
-        ``on_running`` is told when the program runs, ``on_exit`` when its cores are free.
+        ``tell`` takes what the master is to know before the end, ``on_exit`` is told when
+        the attempt's cores are free.
         """
         try:
-            await self._run(on_running, on_exit)
+            await self._run(tell, on_exit)
         finally:
             for spool in self.spools:
                 spool.close()
 
-    async def _run(
-        self, on_running: Callable[["Attempt"], None], on_exit: Callable[["Attempt"], None]
-    ) -> None:
+    async def _run(self, tell: Tell, on_exit: Callable[["Attempt"], None]) -> None:
         self.phase = Phase.PREPARING
         ending = jobs_pb2.Ending()
         try:
-            ending = await self._execute(on_running)
+            ending = await self._execute(tell)
         except LeaseLostError:
             # Nothing may run here any more: that is no end of the task's own.
             self.is_discarded = True
         finally:
             self._clear()
             self.phase = Phase.KEEPING
+            self._exited_s = self._host.clock.now_s()
             on_exit(self)
         if self.is_discarded:
             await self.abandon()
@@ -198,10 +210,12 @@ class Attempt:
         if self._host.guard.is_low():
             ending = await self._make_room(ending)
         try:
-            outputs = await self._keep()
+            outputs = await self._keep(ending, tell)
         except PerseusError as error:
             await self.abandon()
             ending, outputs = self._not_kept(ending, error)
+        if self._cancel is not None and (words := self._keeping.said_of_cut):
+            ending = cut_short(ending, self._cancel, words)
         if not self.is_discarded:
             self.end(ending, outputs)
 
@@ -209,6 +223,7 @@ class Attempt:
         """Fixes how it ended."""
         stdout, stderr = outputs or (None, None)
         self.phase = Phase.ENDED
+        self._timers.cancel()
         for spool in self.spools:
             spool.is_final = True
         self.ended = agent_pb2.AttemptEvent(
@@ -226,7 +241,12 @@ class Attempt:
         self.notify()
 
     def stop(self, stop: agent_pb2.StopAttempt) -> None:
-        """Signals it, or cancels it; nothing when it has ended."""
+        """Signals it, or cancels it; nothing when it has ended. One whose outputs are on
+        their way is cancelled too: what of them is not there soon is not kept."""
+        if stop.cancel and self._cancel is None:
+            self._cancel = stop
+            if self.phase is Phase.KEEPING:
+                self._cut_soon()
         if self.phase is Phase.RUNNING:
             self._deliver(stop)
         elif self.phase is Phase.PREPARING and len(self._early) < _EARLY_SIGNALS_MAXIMUM:
@@ -277,7 +297,7 @@ class Attempt:
 
     # --- prepare and start
 
-    async def _execute(self, on_running: Callable[["Attempt"], None]) -> jobs_pb2.Ending:
+    async def _execute(self, tell: Tell) -> jobs_pb2.Ending:
         try:
             try:
                 request = await self._prepare()
@@ -296,7 +316,8 @@ class Attempt:
         except PerseusError as error:
             return not_started(error)
         self._begin()
-        on_running(self)
+        assert self.running is not None
+        tell(self, self.running)
         ended = await self._host.spawner.wait(self.pid)
         self._account(ended)
         self.left_nothing = ended.left_nothing
@@ -480,28 +501,30 @@ class Attempt:
             self._feed.task.cancel()
         self._feed.close()
 
-    async def _keep(self) -> list[agent_pb2.Output]:
+    async def _keep(self, ending: jobs_pb2.Ending, tell: Tell) -> list[agent_pb2.Output]:
         """Both outputs as the end's message tells them; raises PerseusError."""
-        if self.stdout.is_inline and self.stderr.is_inline:
-            return [_inline_output(spool) for spool in self.spools]
-        pairs = zip(self.spools, self._ships, strict=True)
-        kept = [in_background(self._keep_one(spool, ship)) for spool, ship in pairs]
-        try:
-            return list(await asyncio.gather(*kept))
-        except BaseException:
-            for task in kept:
-                task.cancel()
-            raise
+        if not self._keeping.is_inline:
+            self.left_nothing = False
+            self._later(TOLD_AFTER_S, partial(self._tell_keeping, ending, tell))
+            if self._cancel is not None:
+                self._cut_soon()
+        return await self._keeping.outputs()
 
-    async def _keep_one(self, spool: Spool, ship: Shipment) -> agent_pb2.Output:
-        if spool.is_inline:
-            await ship.abandon()
-            return _inline_output(spool)
-        self.left_nothing = False
-        shipped = await ship.finish(spool)
-        return agent_pb2.Output(
-            size_bytes=spool.size_bytes, inode=shipped.inode, truncated=spool.truncated
+    def _tell_keeping(self, ending: jobs_pb2.Ending, tell: Tell) -> None:
+        self.keeping = agent_pb2.AttemptEvent(
+            attempt=self.id,
+            keeping=agent_pb2.AttemptKeeping(
+                at_s=self._host.clock.time_s(),
+                ending=ending,
+                output_bytes=self._keeping.size_bytes,
+            ),
         )
+        tell(self, self.keeping)
+
+    def _cut_soon(self) -> None:
+        """It was cancelled: its outputs are shipped a moment longer, and then cut."""
+        left_s = self._exited_s + CANCELLED_KEEPING_S - self._host.clock.now_s()
+        self._later(max(0.0, left_s), self._keeping.cut)
 
     def _not_kept(
         self, ending: jobs_pb2.Ending, error: PerseusError
@@ -513,7 +536,7 @@ class Attempt:
             return node_failure(said), [agent_pb2.Output(), agent_pb2.Output()]
         # Another try would find as little room, and fill it again: it is no node's failure.
         said = ending.message if is_ours else f"there is no room for its output: {error.message}"
-        return self._cut(said), [_inline_output(spool) for spool in self.spools]
+        return self._cut(said), [inline_output(spool) for spool in self.spools]
 
     async def _make_room(self, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
         """The disk is low: gives back what the task left, and what it wrote if it was ended
@@ -543,8 +566,8 @@ class Attempt:
 def _output_limit(spool: Spool) -> jobs_pb2.Ending:
     return limit_passed(
         jobs_pb2.ENDING_OUTPUT_LIMIT,
-        f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes; "
-        "the bytes up to there are kept",
+        f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes"
+        + KEPT_UP_TO_THERE,
     )
 
 
@@ -554,12 +577,6 @@ def _output_taken(spool: Spool) -> jobs_pb2.Ending:
         f"ended because it removed, moved or replaced its own {spool.name}, {spool.path}; "
         f"only the first {INLINE_MAXIMUM_BYTES} bytes of it are kept: a program writes to "
         f"{spool.name} and leaves the file alone",
-    )
-
-
-def _inline_output(spool: Spool) -> agent_pb2.Output:
-    return agent_pb2.Output(
-        size_bytes=spool.size_bytes, inline=spool.read_inline(), truncated=spool.truncated
     )
 
 

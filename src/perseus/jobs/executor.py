@@ -213,9 +213,10 @@ class Executor:
         """A new session: tells again what an older one may have lost."""
         self._events.clear()
         for attempt in self._attempts.values():
-            event = attempt.ended or attempt.running
-            if event is not None:
-                self._post(event)
+            news = (attempt.ended,) if attempt.ended else (attempt.running, attempt.keeping)
+            for event in news:
+                if event is not None:
+                    self._post(event)
 
     def on_lease(self, until_s: float) -> None:
         """The node may act until ``until_s`` by the clock's ``now_s``. Should the agent hang
@@ -258,7 +259,7 @@ class Executor:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            await attempt.run(self._on_running, self._on_exit)
+            await attempt.run(self._tell, self._on_exit)
         except asyncio.CancelledError:
             if not attempt.is_discarded:
                 raise
@@ -278,9 +279,9 @@ class Executor:
         if attempt.ended is not None and not attempt.is_discarded:
             self._post(attempt.ended)
 
-    def _on_running(self, attempt: Attempt) -> None:
-        if attempt.running is not None and not attempt.is_discarded:
-            self._post(attempt.running)
+    def _tell(self, attempt: Attempt, event: agent_pb2.AttemptEvent) -> None:
+        if not attempt.is_discarded:
+            self._post(event)
 
     def _on_exit(self, attempt: Attempt) -> None:
         if self._host.clock.now_s() >= self._lease_ends_s:

@@ -39,7 +39,14 @@ PIECE_MAXIMUM_BYTES = 256 << 10
 # After so many tasks without a wait others get their turn.
 TASKS_PER_TURN = 256
 # What a follower is told of besides states.
-_TOLD_CAUSES = frozenset((records.CAUSE_LOST, records.CAUSE_FAILED_AGAIN, records.CAUSE_GIVEN_UP))
+_TOLD_CAUSES = frozenset(
+    (
+        records.CAUSE_LOST,
+        records.CAUSE_FAILED_AGAIN,
+        records.CAUSE_GIVEN_UP,
+        records.CAUSE_STOPPED,
+    )
+)
 
 
 class Sources(Protocol):
@@ -467,6 +474,8 @@ async def _closable(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]
 
 
 def _sentence(entry: Entry) -> str:
+    if entry.cause == records.CAUSE_STOPPED:
+        return f"attempt {entry.attempt} on {entry.who} {entry.detail}"
     what = {
         records.CAUSE_LOST: "was lost with",
         records.CAUSE_FAILED_AGAIN: "failed on",

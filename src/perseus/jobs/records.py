@@ -40,6 +40,9 @@ CAUSE_CANCELLED = 7
 CAUSE_RETRY_ASKED = 8
 CAUSE_GIVEN_UP = 9
 CAUSE_UNDELIVERED = 10
+# Its program has ended, and its output is on its way; the second, if not by itself.
+CAUSE_KEEPING = 11
+CAUSE_STOPPED = 12
 
 _SCHEMA = b"\x01"
 

@@ -19,7 +19,7 @@ from perseus.jobs import spec, views, why
 from perseus.jobs.follow import Follower, Sources, Wanted
 from perseus.jobs.follow_watch import Watches
 from perseus.jobs.state import Jobs
-from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
+from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retry, Submit
 from perseus.jobs.state_job import Job
 from perseus.jobs.state_leases import Nodes
 from perseus.jobs.state_retention import KEPT_SPEC_MAXIMUM_BYTES
@@ -191,8 +191,9 @@ class JobsService:
         """Signals or cancels a job."""
         job = self._resolve(request.job_id, call)
         signal = spec.check_signal(request.signal)
-        tasks = await self._driver.do(Kill(job.job_id, signal, call.caller.name))
-        return jobs_pb2.KillResponse(tasks=tasks)
+        reached = await self._driver.do(Kill(job.job_id, signal, call.caller.name))
+        assert isinstance(reached, Reached)
+        return jobs_pb2.KillResponse(tasks=reached.tasks, keeping=reached.keeping)
 
     async def retry(self, request: jobs_pb2.RetryRequest, call: Call) -> jobs_pb2.Job:
         """Runs once more what did not finish well."""

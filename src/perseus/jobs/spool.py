@@ -44,6 +44,9 @@ class Ship(Protocol):
     async def finish(self, size_bytes: int) -> Shipped:
         """Ships up to ``size_bytes``; returns once all replicas have it on disk."""
 
+    def cut(self) -> None:
+        """``finish`` is to return soon, with what is shipped already."""
+
     async def abandon(self) -> None:
         """Gives up; what was shipped becomes garbage. Quiet."""
 
@@ -214,6 +217,7 @@ class Shipment:
         self._path = path
         self._ship: asyncio.Task[Ship] | None = None
         self._is_early = False
+        self._is_cut = False
 
     def begin_early(self) -> None:
         """Starts to ship behind the running task, if there is room; safe to call again."""
@@ -230,10 +234,11 @@ class Shipment:
 
     async def finish(self, spool: Spool) -> Shipped:
         """Ships the rest of a settled spool. Raises the last try's PerseusError."""
-        if spool.truncated or spool.was_cut:
-            # It may have shipped bytes that are not kept.
+        if spool.was_cut:
+            # It has shipped bytes that the task took back.
             await self.abandon()
         if self._is_early:
+            # What it shipped beyond a limit makes it fail; then it is shipped anew.
             with suppress(PerseusError):
                 return await self._try(spool.size_bytes)
         async with self._room.final:
@@ -241,17 +246,31 @@ class Shipment:
                 try:
                     return await self._try(spool.size_bytes)
                 except PerseusError:
+                    if self._is_cut:
+                        raise
                     await asyncio.sleep(pause_s)
             return await self._try(spool.size_bytes)
 
+    def cut(self) -> bool:
+        """Ends it at what is shipped already, which ``finish`` then returns, or raises what
+        stopped it. False when nothing is under way: then ``finish`` is to be cancelled."""
+        self._is_cut = True
+        ship = self._ship
+        if ship is None or not ship.done() or ship.cancelled() or ship.exception() is not None:
+            return False
+        ship.result().cut()
+        return True
+
     async def _try(self, size_bytes: int) -> Shipped:
+        if self._is_cut and self._ship is None:
+            raise UnavailableError(f"{self._path} was cut short before it was shipped")
         try:
             shipped = await (await self._begin()).finish(size_bytes)
         except PerseusError:
             await self.abandon()
             raise
         self._leave_early()
-        if shipped.size_bytes != size_bytes:
+        if shipped.size_bytes != size_bytes and not self._is_cut:
             self._ship = None
             raise UnavailableError(
                 f"{shipped.size_bytes} bytes of {self._path} were shipped instead of {size_bytes}"

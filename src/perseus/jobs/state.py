@@ -8,7 +8,8 @@ Invariants:
 - An attempt is lost only when its node is (by lease), or says that it has none.
 - A task that was cancelled is not leased again, unless somebody retries it.
 - Leases are given in the same transaction as the event that made room for them.
-- That an attempt runs is known in memory alone: agents tell it on each new stream.
+- That an attempt runs, or that its program has ended and its output is on its way, is
+  known in memory alone: agents tell it on each new stream.
 
 It assumes a Tick about five times a second, that ``nodes`` and ``locality`` step in
 the same transaction before it, and that a Direct to a node without a session is
@@ -40,7 +41,7 @@ from perseus.jobs.records import (
     TaskRecord,
 )
 from perseus.jobs.state_change import Change
-from perseus.jobs.state_events import AttemptsReported, Kill, Retry, Submit
+from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retry, Submit
 from perseus.jobs.state_job import Job, cancelled_ending
 from perseus.jobs.state_leases import Leases, Nodes
 from perseus.jobs.state_queue import Queue
@@ -239,19 +240,21 @@ class Jobs:
                 hint="wait for some to end (perseus ps), or submit many tasks as one job: --count",
             )
 
-    def _kill(self, at: Instant, event: Kill) -> int:
+    def _kill(self, at: Instant, event: Kill) -> Reached:
         job = self.job(event.job_id)
         if not job.active:
-            return 0
+            return Reached(0, 0)
         cancels = event.signal in CANCELLING_SIGNALS
         count = self._cancel_waiting(at, job, event) if cancels else 0
+        # A signal has nobody to go to where only the output is on its way.
+        keeping = len(job.keeping) if cancels else 0
         for node_id in list(job.at):
             for (job_id, _), task in self._leases.of_node(node_id).items():
-                if job_id == job.job_id:
+                if job_id == job.job_id and (cancels or task.index not in job.keeping):
                     self._stop(at, job, task, event)
                     count += 1
         self._settle(at, job)
-        return count
+        return Reached(count, keeping)
 
     def _cancel_waiting(self, at: Instant, job: Job, event: Kill) -> int:
         count = job.cancel_fresh(event.signal, at.time_s)
@@ -321,6 +324,8 @@ class Jobs:
             if report.HasField("ended"):
                 acknowledged[report.attempt] = None
                 self._ended(at, event.node_id, attempt, report)
+            elif report.HasField("keeping"):
+                self._keeping(at, event.node_id, attempt, report.keeping)
             else:
                 self._running(at, event.node_id, attempt, report.running.at_s)
         if acknowledged:
@@ -350,6 +355,21 @@ class Jobs:
         # would stand before the one of the end.
         self._change.touched(job)
         self._deadlines.add(at, job, task)
+
+    def _keeping(
+        self, at: Instant, node_id: str, attempt: AttemptId, told: agent_pb2.AttemptKeeping
+    ) -> None:
+        held = self._held(node_id, attempt)
+        if held is None:
+            return
+        job, task = held
+        if task.state != RUNNING or task.index in job.keeping:
+            return
+        job.keeping.add(task.index)
+        cause, detail = state_ends.kept(told)
+        task.note(Entry(at.time_s, cause, task.attempt, task.node, detail))
+        # In memory alone, as that it runs.
+        self._change.touched(job)
 
     def _ended(
         self, at: Instant, node_id: str, attempt: AttemptId, report: agent_pb2.AttemptEvent

@@ -89,6 +89,20 @@ def overdue(task: TaskRecord) -> Ended:
     return Ended(jobs_pb2.ENDING_TIME_LIMIT, EXIT_TIME_LIMIT, 0, message)
 
 
+def kept(told: agent_pb2.AttemptKeeping) -> tuple[int, str]:
+    """The cause and the detail of an attempt whose output is on its way."""
+    kind, words = told.ending.kind, size(told.output_bytes)
+    if kind == jobs_pb2.ENDING_OUTPUT_LIMIT:
+        stopped = "passed its output limit"
+    elif kind == jobs_pb2.ENDING_TIME_LIMIT:
+        stopped = "passed its time limit"
+    elif kind == jobs_pb2.ENDING_SIGNALED:
+        stopped = f"was {told.ending.message}"
+    else:
+        return records.CAUSE_KEEPING, f"its output, {words}, is being kept"
+    return records.CAUSE_STOPPED, f"{stopped}; what was written, {words}, is being kept"
+
+
 def take_usage(at: Instant, task: TaskRecord, ended: agent_pb2.AttemptEnded) -> None:
     """Notes what the attempt used, and when it ran by the master's clock."""
     task.ended_at_s = at.time_s

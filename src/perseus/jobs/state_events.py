@@ -4,6 +4,7 @@ Besides these it takes NodeUp, NodeDown and NodeChanged of membership, and Tick.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.machine import Effect, Event
@@ -46,13 +47,21 @@ class AttemptsReported(Event):
 
 @dataclass(frozen=True, slots=True)
 class Kill(Event):
-    """Signals running tasks; SIGTERM and SIGKILL cancel the job. Replies how many tasks it
-    concerned. Raises NotFoundError."""
+    """Signals running tasks; SIGTERM and SIGKILL cancel the job. Replies Reached.
+    Raises NotFoundError."""
 
     job_id: str
     signal: int
     # Who asks, for the history.
     user: str = ""
+
+
+class Reached(NamedTuple):
+    """The tasks that a Kill concerned, and of these the ones whose program had ended and whose
+    output was on its way."""
+
+    tasks: int
+    keeping: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Job:
         "ended_at_s",
         "first_bad",
         "granted",
+        "keeping",
         "needs",
         "record",
         "tasks",
@@ -52,6 +53,8 @@ class Job:
         self.at: dict[str, At] = {}
         # Attempts that may run at once on all nodes.
         self.granted = 0
+        # Indexes of running tasks whose program has ended and whose output is on its way.
+        self.keeping: set[int] = set()
         self.turn = 0
         self.duration_s: float | None = None
         self.first_bad: int | None = None
@@ -144,6 +147,8 @@ class Job:
         self.counts[task.state] -= 1
         self.counts[state] += 1
         task.state = state
+        if state != records.RUNNING:
+            self.keeping.discard(task.index)
         if self.first_bad is not None:
             unwell = state in ENDED_STATES and state != records.FINISHED
             self.first_bad = min(self.first_bad, task.index) if unwell else None

@@ -14,7 +14,7 @@ def job_message(job: Job, first_task: int = 0) -> jobs_pb2.Job:
     message = _summary(job)
     message.spec.CopyFrom(job.spec)
     last = min(job.record.count, first_task + TASKS_MAXIMUM)
-    message.tasks.extend(task_message(job.task(index)) for index in range(first_task, last))
+    message.tasks.extend(_task_of(job, index) for index in range(first_task, last))
     return message
 
 
@@ -32,6 +32,12 @@ def listed_message(job: Job) -> jobs_pb2.Job:
             break
         message.spec.argv.append(word)
         room -= len(word)
+    return message
+
+
+def _task_of(job: Job, index: int) -> jobs_pb2.Task:
+    message = task_message(job.task(index))
+    message.keeping = index in job.keeping
     return message
 
 
@@ -89,6 +95,7 @@ def _summary(job: Job) -> jobs_pb2.Job:
         submitted_at_s=record.submitted_at_s,
         ended_at_s=job.ended_at_s,
         folder=folder_of(record.job_id),
+        keeping=len(job.keeping),
         task_counts={state: count for state, count in enumerate(job.counts) if count},
     )
     unwell = job.first_unwell()

@@ -194,6 +194,8 @@ def _entry(entry: Entry, time_s: float) -> str:
         records.CAUSE_CANCELLED: f"cancelled{_by(who)}{reason}",
         records.CAUSE_RETRY_ASKED: f"to be tried again{_by(who)}",
         records.CAUSE_GIVEN_UP: f"given up, as {who} did not end it in time",
+        records.CAUSE_KEEPING: f"ended on {who}; {detail}",
+        records.CAUSE_STOPPED: f"on {who} {detail}",
         records.CAUSE_UNDELIVERED: f"never began on {who}{reason}; placed anew",
     }[entry.cause]
     attempt = f"attempt {entry.attempt} " if entry.attempt else ""

@@ -14,6 +14,8 @@ from perseus.client.messages import FollowEvent, JobInfo, TaskInfo, decode
 from perseus.errors import DeadlineError, UnavailableError
 
 EXIT_TIME_LIMIT = 124
+# Shown in the place of "running" when only output is still on its way.
+KEEPING = "keeping"
 
 
 def ps(invocation: Invocation) -> int:
@@ -36,7 +38,7 @@ def _ps_of(invocation: Invocation, jobs: list[JobInfo]) -> int:
         return 0
     for job in jobs:
         console = invocation.console
-        console.say(f"job {job.job_id} ({job.state}): {' '.join(job.spec.argv)}")
+        console.say(f"job {job.job_id} ({_state(job)}): {' '.join(job.spec.argv)}")
         heads = ("TASK", "STATE", "NODE", "ATTEMPT", "EXIT", "TIME", "CPU", "MEMORY", "OUTPUT")
         console.table(heads, [_task_row(task) for task in job.tasks])
         if len(job.tasks) < job.count:
@@ -48,7 +50,7 @@ def _task_row(task: TaskInfo) -> tuple[Any, ...]:
     end_s = task.ended_at_s or time.time()
     return (
         task.index,
-        task.state,
+        KEEPING if task.keeping else task.state,
         task.node or "-",
         task.attempt,
         "-" if task.ending is None else task.ending.exit_code,
@@ -59,6 +61,12 @@ def _task_row(task: TaskInfo) -> tuple[Any, ...]:
     )
 
 
+def _state(job: JobInfo) -> str:
+    """Its state; ``keeping`` when of all that runs the programs have ended."""
+    is_keeping = job.keeping and job.keeping == job.task_counts.get("running")
+    return KEEPING if is_keeping else job.state
+
+
 def _row(job: JobInfo) -> tuple[Any, ...]:
     now_s = time.time()
     end_s = job.ended_at_s or now_s
@@ -67,7 +75,7 @@ def _row(job: JobInfo) -> tuple[Any, ...]:
     return (
         job.job_id,
         job.name[:40],
-        job.state,
+        _state(job),
         tasks,
         job.exit_code if job.has_ended else "-",
         job.user,

@@ -6,7 +6,7 @@ from typing import Any
 
 from perseus.cli import fast, runspec
 from perseus.cli.config import Configuration
-from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground
+from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, reached
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
 from perseus.cli.units import UsageError
@@ -73,7 +73,7 @@ def make_foreground(invocation: Invocation, cancels: bool = True) -> Foreground:
     def send_signal(job_id: str, number: int) -> int:
         request = {"job_id": job_id, "signal": number}
         answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
-        return int(answer.get("tasks") or 0)
+        return reached(answer)
 
     console = invocation.console
     show = console.event if console.as_json else None

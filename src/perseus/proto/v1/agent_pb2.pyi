@@ -90,14 +90,16 @@ class HeartbeatAnswer(_message.Message):
     def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class AttemptEvent(_message.Message):
-    __slots__ = ("attempt", "running", "ended")
+    __slots__ = ("attempt", "running", "ended", "keeping")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    KEEPING_FIELD_NUMBER: _ClassVar[int]
     attempt: str
     running: AttemptRunning
     ended: AttemptEnded
-    def __init__(self, attempt: _Optional[str] = ..., running: _Optional[_Union[AttemptRunning, _Mapping]] = ..., ended: _Optional[_Union[AttemptEnded, _Mapping]] = ...) -> None: ...
+    keeping: AttemptKeeping
+    def __init__(self, attempt: _Optional[str] = ..., running: _Optional[_Union[AttemptRunning, _Mapping]] = ..., ended: _Optional[_Union[AttemptEnded, _Mapping]] = ..., keeping: _Optional[_Union[AttemptKeeping, _Mapping]] = ...) -> None: ...
 
 class AttemptRunning(_message.Message):
     __slots__ = ("at_s", "pid")
@@ -106,6 +108,16 @@ class AttemptRunning(_message.Message):
     at_s: float
     pid: int
     def __init__(self, at_s: _Optional[float] = ..., pid: _Optional[int] = ...) -> None: ...
+
+class AttemptKeeping(_message.Message):
+    __slots__ = ("at_s", "ending", "output_bytes")
+    AT_S_FIELD_NUMBER: _ClassVar[int]
+    ENDING_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    at_s: float
+    ending: _jobs_pb2.Ending
+    output_bytes: int
+    def __init__(self, at_s: _Optional[float] = ..., ending: _Optional[_Union[_jobs_pb2.Ending, _Mapping]] = ..., output_bytes: _Optional[int] = ...) -> None: ...
 
 class AttemptEnded(_message.Message):
     __slots__ = ("at_s", "ending", "stdout", "stderr", "cpu_s", "memory_peak_bytes", "wall_s")

@@ -149,7 +149,7 @@ class Ending(_message.Message):
     def __init__(self, kind: _Optional[_Union[EndingKind, str]] = ..., exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("index", "state", "attempt", "node", "ending", "started_at_s", "ended_at_s", "cpu_s", "memory_peak_bytes", "stdout_bytes", "stderr_bytes")
+    __slots__ = ("index", "state", "attempt", "node", "ending", "started_at_s", "ended_at_s", "cpu_s", "memory_peak_bytes", "stdout_bytes", "stderr_bytes", "keeping")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +161,7 @@ class Task(_message.Message):
     MEMORY_PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
     STDOUT_BYTES_FIELD_NUMBER: _ClassVar[int]
     STDERR_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEEPING_FIELD_NUMBER: _ClassVar[int]
     index: int
     state: TaskState
     attempt: int
@@ -172,10 +173,11 @@ class Task(_message.Message):
     memory_peak_bytes: int
     stdout_bytes: int
     stderr_bytes: int
-    def __init__(self, index: _Optional[int] = ..., state: _Optional[_Union[TaskState, str]] = ..., attempt: _Optional[int] = ..., node: _Optional[str] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ..., started_at_s: _Optional[float] = ..., ended_at_s: _Optional[float] = ..., cpu_s: _Optional[float] = ..., memory_peak_bytes: _Optional[int] = ..., stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ...) -> None: ...
+    keeping: bool
+    def __init__(self, index: _Optional[int] = ..., state: _Optional[_Union[TaskState, str]] = ..., attempt: _Optional[int] = ..., node: _Optional[str] = ..., ending: _Optional[_Union[Ending, _Mapping]] = ..., started_at_s: _Optional[float] = ..., ended_at_s: _Optional[float] = ..., cpu_s: _Optional[float] = ..., memory_peak_bytes: _Optional[int] = ..., stdout_bytes: _Optional[int] = ..., stderr_bytes: _Optional[int] = ..., keeping: _Optional[bool] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "name", "user", "state", "count", "submitted_at_s", "ended_at_s", "exit_code", "spec", "task_counts", "tasks", "folder")
+    __slots__ = ("job_id", "name", "user", "state", "count", "submitted_at_s", "ended_at_s", "exit_code", "spec", "task_counts", "tasks", "folder", "keeping")
     class TaskCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +197,7 @@ class Job(_message.Message):
     TASK_COUNTS_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     FOLDER_FIELD_NUMBER: _ClassVar[int]
+    KEEPING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     user: str
@@ -207,7 +210,8 @@ class Job(_message.Message):
     task_counts: _containers.ScalarMap[int, int]
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
     folder: str
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., user: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., count: _Optional[int] = ..., submitted_at_s: _Optional[float] = ..., ended_at_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., spec: _Optional[_Union[TaskSpec, _Mapping]] = ..., task_counts: _Optional[_Mapping[int, int]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., folder: _Optional[str] = ...) -> None: ...
+    keeping: int
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., user: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., count: _Optional[int] = ..., submitted_at_s: _Optional[float] = ..., ended_at_s: _Optional[float] = ..., exit_code: _Optional[int] = ..., spec: _Optional[_Union[TaskSpec, _Mapping]] = ..., task_counts: _Optional[_Mapping[int, int]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., folder: _Optional[str] = ..., keeping: _Optional[int] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id", "first_task")
@@ -292,10 +296,12 @@ class KillRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., signal: _Optional[int] = ...) -> None: ...
 
 class KillResponse(_message.Message):
-    __slots__ = ("tasks",)
+    __slots__ = ("tasks", "keeping")
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    KEEPING_FIELD_NUMBER: _ClassVar[int]
     tasks: int
-    def __init__(self, tasks: _Optional[int] = ...) -> None: ...
+    keeping: int
+    def __init__(self, tasks: _Optional[int] = ..., keeping: _Optional[int] = ...) -> None: ...
 
 class RetryRequest(_message.Message):
     __slots__ = ("job_id",)
