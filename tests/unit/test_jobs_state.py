@@ -303,6 +303,22 @@ def test_kill_cancels_what_waits_and_stops_what_runs() -> None:
         world.kill("nothing0")
 
 
+def test_tasks_that_went_alike_share_what_is_told_of_them() -> None:
+    world = World(nodes=1, cores=1)
+    world.submit(count=40)
+    toy = world.toys["id-0"]
+    while world.jobs.job("job00000").active:
+        toy.start_some()
+        for attempt in [name for name, state in toy.attempts.items() if state == "running"]:
+            toy.end(attempt)
+            toy.ended[attempt].ended.wall_s = 0.003
+        world.send(toy)
+    last, before = world.jobs.job("job00000").tasks[:-3:-1]
+    assert last.history[0].detail == "leased ahead, as its tasks take 3 ms"
+    assert last.history[0].detail is before.history[0].detail
+    assert last.ending is not None and last.ending is before.ending
+
+
 def test_kill_by_sigkill_leaves_no_grace() -> None:
     world = World(nodes=1)
     world.submit()

@@ -1,6 +1,7 @@
 """How attempts and tasks end: what an end means for the task, and the backstop of time limits."""
 
 import heapq
+import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from perseus.runtime.machine import Instant
 BACKSTOP_S = 600.0
 EXIT_TIME_LIMIT = 124
 EXIT_PERSEUS = 125
+# Shared by all tasks that ended so: each of a hundred thousand would hold its own.
+WELL = Ended(jobs_pb2.ENDING_EXITED, 0)
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
 
 
@@ -37,9 +40,9 @@ class Outcome(NamedTuple):
 def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcome:
     """The outcome of an attempt that ended; counts it among the task's losses or failures."""
     given = ended.ending
-    ending = Ended(given.kind, given.exit_code, given.signal, given.message)
     if given.kind == jobs_pb2.ENDING_EXITED and given.exit_code == 0:
-        return Outcome(records.FINISHED, ending, records.CAUSE_ENDED, "")
+        return Outcome(records.FINISHED, WELL, records.CAUSE_ENDED, "")
+    ending = Ended(given.kind, given.exit_code, given.signal, given.message)
     if given.kind == jobs_pb2.ENDING_CANCELLED or (
         task.cancelling and given.kind == jobs_pb2.ENDING_SIGNALED
     ):
@@ -131,7 +134,9 @@ def commit(job: Job, task: TaskRecord, ended: agent_pb2.AttemptEnded, change: Ch
 def placed(view: NodeView, job: Job, placement: Placement) -> str:
     """Why the node was chosen, in numbers, as it was before the plan was carried out."""
     if placement.ahead:
-        return f"leased ahead, as its tasks take {(job.duration_s or 0.0) * 1000:.0f} ms"
+        # Of short tasks there are many, with few such sentences between them.
+        duration_ms = (job.duration_s or 0.0) * 1000
+        return sys.intern(f"leased ahead, as its tasks take {duration_ms:.0f} ms")
     free = (view.cpu_milli - view.used_cpu_milli) / 1000
     text = f"{free:g} of {view.cpu_milli / 1000:g} cores free"
     if placement.local_bytes:
