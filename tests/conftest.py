@@ -103,7 +103,7 @@ def _is_ours(process: psutil.Process) -> bool:
 
     Workers have inherited it too, and end by themselves.
     """
-    if process.pid == os.getpid() or process.ppid() == os.getpid() and _is_worker(process):
+    if process.pid == os.getpid() or (process.ppid() == os.getpid() and _is_worker(process)):
         return False
     try:
         return bool(process.environ().get("PERSEUS_TEST_SESSION") == SESSION)

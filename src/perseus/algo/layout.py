@@ -35,6 +35,8 @@ class Group:
     # What it exchanges with others may be lost or late, but does not come twice: as over a
     # connection of its own.
     is_connected: bool = False
+    # Lives in the simulator alone: what it sends and keeps may be of any kind.
+    is_simulated: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -121,8 +121,7 @@ class World:
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[Id, _Node] = {}
         self._watch = Watch(self, layout)
-        # What could not go to another machine, or to a disk, does not go here either.
-        self._check = Judge(Codec.of(layout)).check
+        self._check = _judge(layout)
         self._use(self.faults)
         self._build(layout, nodes)
         if faults_plan is None:
@@ -451,6 +450,13 @@ class World:
     def properties(self) -> list[Property]:
         """What is watched in this run."""
         return self._watch.properties
+
+
+def _judge(layout: Layout) -> Callable[[Any], None]:
+    """What could not go to another machine, or to a disk, does not go here either."""
+    if any(group.is_simulated for group in layout.groups.values()):
+        return lambda value: None
+    return Judge(Codec.of(layout)).check
 
 
 def _apply(disk: dict[Key, Any], changes: Changes) -> None:

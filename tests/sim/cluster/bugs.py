@@ -14,7 +14,10 @@ from tests.sim.cluster.messages import Held
 
 
 def _cluster(master: type[Process] = Master, agent: type[Process] = Agent) -> Layout:
-    groups = cluster.groups | {"master": Group(master, 1), "node": Group(agent, AGENTS)}
+    groups = cluster.groups | {
+        "master": Group(master, 1, is_simulated=True),
+        "node": Group(agent, AGENTS),
+    }
     made = Layout(**groups)
     made._properties = cluster._properties
     return made

@@ -15,7 +15,8 @@ from tests.sim.cluster.master import Master
 AGENTS = 4
 
 cluster = Layout(
-    master=Group(Master, 1),
+    # What they send is what Perseus's machines take, protobuf's messages among it.
+    master=Group(Master, 1, is_simulated=True),
     node=Group(Agent, AGENTS),
     submitter=Group(Submitter, 1, is_client=True),
     writer=Group(Writer, 2, is_client=True),
