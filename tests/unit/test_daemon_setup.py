@@ -1,5 +1,6 @@
 """Making a node: what it leaves, and that it leaves nothing when it fails or is killed."""
 
+import errno
 import json
 import platform
 import socket
@@ -92,6 +93,50 @@ def test_a_port_that_is_taken_is_told_before_anything_is_made(tmp_path: Path) ->
     assert not (tmp_path / "d").exists()
 
 
+def test_a_node_is_told_before_its_own_port_is_taken_for_anothers(tmp_path: Path) -> None:
+    made = setup.initialise(tmp_path / "d", "127.0.0.1:0", "attic")
+    host, port = config.split_address(made.listen)
+    with socket.socket() as daemon:
+        daemon.bind((host, port))
+        daemon.listen()
+        with pytest.raises(ConflictError, match=r"attic of cluster .* already") as caught:
+            setup.initialise(tmp_path / "d", made.listen, "attic")
+        assert "perseus start --data" in caught.value.hint
+        with pytest.raises(ConflictError, match=r"attic of cluster .* already"):
+            setup.join("127.0.0.1:1", "perseus1.a.b.c", tmp_path / "d", made.listen, "attic")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "error", "hint"),
+    [
+        ("127.0.0.1", 7700, OSError(errno.EADDRINUSE, ""), "--listen 127.0.0.1:7710"),
+        ("127.0.0.1", 443, OSError(errno.EACCES, ""), "--listen 127.0.0.1:7700"),
+        ("attic", 7700, socket.gaierror(socket.EAI_NONAME, ""), "--listen 0.0.0.0:7700"),
+        ("a" * 80, 0, UnicodeError(), "--listen 0.0.0.0:7700"),
+        ("192.0.2.1", 8000, OSError(errno.EADDRNOTAVAIL, ""), "--listen 0.0.0.0:8000"),
+    ],
+)
+def test_what_to_listen_on_instead(host: str, port: int, error: Exception, hint: str) -> None:
+    assert hint in setup._hint_of_bind(host, port, error)
+
+
+def test_a_host_that_is_not_here(tmp_path: Path) -> None:
+    for host in ("192.0.2.1", "a" * 80):
+        with pytest.raises(UnavailableError, match="cannot listen on") as caught:
+            setup.initialise(tmp_path / "d", f"{host}:7700", "attic")
+        assert "an address of this machine" in caught.value.hint
+
+
+def test_a_cluster_of_this_machine_alone_says_where_it_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    with pytest.raises(UnavailableError, match=str(tmp_path / "file" / "perseus")) as caught:
+        embedded.ensure()
+    assert "XDG_DATA_HOME" in caught.value.hint
+
+
 @pytest.mark.parametrize("listen", ["attic", "127.0.0.1:65535", "127.0.0.1:70000"])
 def test_addresses_that_cannot_be(tmp_path: Path, listen: str) -> None:
     with pytest.raises(InvalidError):
@@ -129,3 +174,23 @@ def test_a_local_clusters_folder(tmp_path: Path) -> None:
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ConflictError, match="no local cluster"):
         devcluster.up(1, tmp_path / "other")
+
+
+def test_two_local_clusters_at_once_in_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    held = devcluster._lock(folder)
+    # As the first one has it half way.
+    (folder / "node-1").mkdir()
+    with pytest.raises(ConflictError, match="just now") as caught:
+        devcluster.up(1, folder)
+    assert "wait for it" in caught.value.hint
+    held.release()
+    # What one left that was killed then is no reason to refuse.
+    devcluster._check_folder(folder)
+
+
+def test_a_local_cluster_where_no_folder_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidError, match="cannot make a local cluster") as caught:
+        devcluster.up(1, tmp_path / "file" / "lab")
+    assert "--dir" in caught.value.hint

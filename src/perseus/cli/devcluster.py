@@ -55,23 +55,63 @@ def up(
     # Before anything is made: what is refused leaves nothing behind.
     settings_module.from_mappings(settings or {})
     folder = folder.resolve()
+    _check_folder(folder)
+    lock = _lock(folder)
+    try:
+        return _up(nodes, folder, settings, labels or {})
+    finally:
+        lock.release()
+
+
+class _UpLock(config.FolderLock):
+    """Held by the one `dev up` that works on a folder. What another finds there meanwhile, or
+    after that was killed, is known by it for a local cluster's."""
+
+    NAME = "up.lock"
+
+
+def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InvalidError(f"{folder} is not a folder", hint="choose another with --dir")
-    if folder.exists() and any(folder.iterdir()) and not _names(folder):
+    is_ours = bool(_names(folder)) or (folder / _UpLock.NAME).exists()
+    if folder.exists() and any(folder.iterdir()) and not is_ours:
         raise ConflictError(
             f"{folder} has files that are no local cluster's", hint="choose an empty folder"
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _lock(folder: Path) -> _UpLock:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _UpLock(folder)
+    except ConflictError:
+        raise ConflictError(
+            f"another command starts the local cluster in {folder} just now",
+            hint=f"wait for it to end: perseus dev status --dir {folder}",
+        ) from None
+    except OSError as error:
+        raise InvalidError(
+            f"cannot make a local cluster in {folder}: {error.strerror}",
+            hint="choose another folder with --dir",
+        ) from None
+
+
+def _up(
+    nodes: int,
+    folder: Path,
+    settings: dict[str, str] | None,
+    labels: dict[str, dict[str, str]],
+) -> Path:
     master = folder / "node-1"
     if not config.exists(master):
         setup.initialise(
-            master, "127.0.0.1:0", "node-1", settings=settings, labels=(labels or {}).get("node-1")
+            master, "127.0.0.1:0", "node-1", settings=settings, labels=labels.get("node-1")
         )
     lifecycle.start(master)
     shutil.copyfile(config.Paths(master).context, context_path(folder))
     context_path(folder).chmod(0o600)
     for number in range(2, nodes + 1):
-        _start_node(folder, f"node-{number}", settings, (labels or {}).get(f"node-{number}"))
+        _start_node(folder, f"node-{number}", settings, labels.get(f"node-{number}"))
     _await_alive(folder, nodes)
     return context_path(folder)
 

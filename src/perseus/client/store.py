@@ -4,31 +4,56 @@ They lie in ``$XDG_CONFIG_HOME/perseus/contexts/NAME.json``, mode 600; the link
 ``context`` beside that folder names the one in use.
 """
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from perseus.client import context as contexts
 from perseus.client.context import Context
-from perseus.errors import InvalidError, NotFoundError, PerseusError
+from perseus.errors import InvalidError, NotFoundError, PerseusError, UnavailableError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 def save(context: Context, path: str) -> None:
-    """Writes a context file, mode 600, atomically."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Writes a context file, mode 600, atomically. Raises UnavailableError."""
+    with _told_of(path):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        temporary = f"{path}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            with open(descriptor, "w") as file:
+                json.dump(context.as_dict(), file, indent=2)
+                file.write("\n")
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def check_place(environment: Mapping[str, str]) -> None:
+    """Raises UnavailableError where no context can be kept: before a token is used up for one."""
+    folder = f"{contexts.config_folder(environment)}/contexts"
+    probe = f"{folder}/.{os.getpid()}"
+    with _told_of(folder):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        # Asking for the right to write is not enough: a disk may be full.
+        with open(probe, "wb") as file:
+            file.write(b"\n")
+        os.unlink(probe)
+
+
+@contextlib.contextmanager
+def _told_of(path: str) -> Iterator[None]:
     try:
-        with open(descriptor, "w") as file:
-            json.dump(context.as_dict(), file, indent=2)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"the context cannot be kept in {path}: {error.strerror}",
+            hint="name a folder that can be written: export XDG_CONFIG_HOME=FOLDER",
+        ) from None
 
 
 def install(context: Context, environment: Mapping[str, str], use: bool | None = None) -> str:
@@ -85,7 +110,8 @@ def use(name: str, environment: Mapping[str, str]) -> Context:
 
 def _link(path: str, environment: Mapping[str, str]) -> None:
     link = contexts.current_path(environment)
-    os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
-    temporary = f"{link}.{os.getpid()}"
-    os.symlink(path, temporary)
-    os.replace(temporary, link)
+    with _told_of(link):
+        os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
+        temporary = f"{link}.{os.getpid()}"
+        os.symlink(path, temporary)
+        os.replace(temporary, link)

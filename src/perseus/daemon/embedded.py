@@ -5,8 +5,10 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import TextIO
 
 from perseus.daemon import config, lifecycle, setup
+from perseus.errors import UnavailableError
 
 NAME = "embedded"
 
@@ -23,13 +25,24 @@ def ensure() -> Path:
     Safe when two commands do so at once: the second waits for the first.
     """
     data = data_folder()
-    data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(data.parent / f"{NAME}.lock", "w") as lock:
+    with _lock_file(data) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not config.exists(data):
             setup.initialise(data, "127.0.0.1:0", node_name())
         lifecycle.start(data)
     return config.Paths(data).context
+
+
+def _lock_file(data: Path) -> TextIO:
+    try:
+        data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return open(data.parent / f"{NAME}.lock", "w")
+    except OSError as error:
+        raise UnavailableError(
+            f"a cluster of this machine alone cannot keep its data in {data}: {error.strerror}",
+            hint="name a folder that can be written: export XDG_DATA_HOME=/tmp/perseus; or use "
+            "another cluster: perseus login HOST:PORT --token T",
+        ) from None
 
 
 def node_name() -> str:

@@ -7,6 +7,7 @@ they fail, so they can be tried again.
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -36,6 +37,7 @@ CLUSTER_ID_LENGTH = 10
 # Stands in a data folder while a node is made in it.
 UNFINISHED = "unfinished"
 PORT_MAXIMUM = 65535
+UNPRIVILEGED_PORT = 7700
 # For the master's word on whether a node is still of its cluster.
 ASK_TIMEOUT_S = 10.0
 
@@ -61,6 +63,8 @@ def initialise(
 
     check_node_name(name)
     settings_module.from_mappings(settings or {})
+    # Before its ports: a node that is there already may be what holds them.
+    _check_new(data.resolve())
     listen, advertise, chunk_listen = _addresses(listen, advertise)
     with _new_folder(data) as paths:
         cluster_id = "p" + new_id(CLUSTER_ID_LENGTH - 1)
@@ -144,6 +148,7 @@ def join(
     settings_module.from_mappings(settings or {})
     config.split_address(master)
     _check_not_removed(master, data)
+    _check_new(data.resolve())
     listen, advertise, chunk_listen = _addresses(listen, advertise, master)
     with contextlib.ExitStack() as stack:
         paths = stack.enter_context(_new_folder(data))
@@ -400,12 +405,24 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         made.close()
+        # A host's name of 64 letters or more is no OSError.
+        said = error.strerror if isinstance(error, OSError) else "not the name of a host"
         raise UnavailableError(
-            f"cannot listen on {config.join_address(host, port)}: {error.strerror}",
-            hint=f"choose another port: --listen {config.join_address(host, port + 10)}"
-            if port
-            else "choose an address of this machine with --listen",
+            f"cannot listen on {config.join_address(host, port)}: {said}",
+            hint=_hint_of_bind(host, port, error),
         ) from None
     return made
+
+
+def _hint_of_bind(host: str, port: int, error: Exception) -> str:
+    """What to listen on instead: another port only where it is the port that cannot be had."""
+    number = error.errno if isinstance(error, OSError) else None
+    if port and number == errno.EADDRINUSE:
+        return f"choose another port: --listen {config.join_address(host, port + 10)}"
+    if port and number == errno.EACCES:
+        other = config.join_address(host, UNPRIVILEGED_PORT)
+        return f"ports as low as this are for root alone: --listen {other}"
+    everywhere = config.join_address("0.0.0.0", port or UNPRIVILEGED_PORT)
+    return f"choose an address of this machine (`ip address`), or all: --listen {everywhere}"

@@ -14,8 +14,8 @@ from perseus.cli.fast import load_site
 from perseus.cli.main import Invocation
 from perseus.client import context as contexts
 from perseus.client.context import Context, exists
-from perseus.client.store import install
-from perseus.errors import NotFoundError, PerseusError, RefusedError
+from perseus.client.store import check_place, install
+from perseus.errors import NotFoundError, PerseusError, RefusedError, UnavailableError
 
 
 def init(invocation: Invocation) -> int:
@@ -34,7 +34,7 @@ def init(invocation: Invocation) -> int:
         labels=parse_labels(options.label),
         advertise=options.advertise,
     )
-    install(contexts.load(str(config.Paths(data).context)), os.environ)
+    _keep(invocation, contexts.load(str(config.Paths(data).context)))
     if options.no_start:
         invocation.console.say(f"made; start it with: perseus start --data {data}")
         return _tell_made(invocation, made, data, None)
@@ -85,23 +85,32 @@ def join(invocation: Invocation) -> int:
             labels=parse_labels(options.label),
             advertise=options.advertise,
         )
-    _keep_node_context(made, data)
+    _keep(invocation, _node_context(made, data))
     if not options.no_start:
         lifecycle.start(data)
     return _tell_made(invocation, made, data, None)
 
 
-def _keep_node_context(made: Any, data: Path) -> None:
-    """Lets commands on this machine find the node, wherever its data lies."""
+def _keep(invocation: Invocation, context: Context) -> None:
+    """Lets commands on this machine find the node, wherever its data lies. It is a node also
+    where that cannot be written down."""
+    try:
+        install(context, os.environ)
+    except UnavailableError as error:
+        of_file = f"; or for now: export PERSEUS_CONTEXT={context.path}" if context.path else ""
+        invocation.console.say(f"{error.message}\n  {error.hint}{of_file}")
+
+
+def _node_context(made: Any, data: Path) -> Context:
+    """The way to a node by its socket, with no certificate."""
     from perseus.daemon import config
 
-    context = Context(
+    return Context(
         name=made.node_name,
         cluster_id=made.cluster_id,
         address=made.master_address,
         socket=str(config.Paths(data).socket),
     )
-    install(context, os.environ)
 
 
 def start(invocation: Invocation) -> int:
@@ -198,6 +207,7 @@ def login(invocation: Invocation) -> int:
     from perseus.rpc.tls_client import bootstrap
 
     options = invocation.options
+    check_place(os.environ)
     name = options.name or f"{getpass.getuser()}@{socket.gethostname()}"
     key_pem, request_pem = new_key_and_request(name)
     connection, parts = bootstrap(options.address, options.token)
