@@ -213,12 +213,19 @@ def test_a_closed_pipe_ends_it_quietly(door: dict[str, str]) -> None:
     [
         ("run -- sh -c 'echo err >&2; exit 3' 2>&-", 3, "", ""),
         ("run -- sh -c 'echo hi; exit 3' >&-", 3, "", ""),
+        # As a program between may leave them: closed, and given to the next file it read.
+        ("run -- sh -c 'echo err >&2; exit 3' 2</dev/null", 3, "", ""),
+        ("run -- sh -c 'echo hi; exit 3' 1</dev/null", 3, "", ""),
         ("run -- cat <&-", 0, "", ""),
         ("ps >&-", 0, "", ""),
         ("submit -- true >&-", 0, "", "is submitted"),
         ("fs put - /closed <&-", 125, "", "Bad file descriptor"),
         ("run -- echo hi >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("run -- sh -c 'echo hi >&2' 2>/dev/full", 125, "", ""),
+        ("fs cat /full >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("fs tail /full >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("fs get /full - >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("--json fs cat /full >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("ps >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("logs @last >/dev/full", 125, "", "cannot be written: No space"),
         ("submit -- true >/dev/full", 125, "", "is submitted, but stdout cannot be written"),
@@ -230,6 +237,8 @@ def test_descriptors_that_are_closed_or_full(
 ) -> None:
     if "@last" in line:
         assert perseus(door, "run", "--", "echo", "hi").returncode == 0
+    if "/full " in line:
+        assert perseus(door, "fs", "put", "-", "/full", stdin=b"x").returncode == 0
     done = subprocess.run(
         ["sh", "-c", f"exec {PERSEUS} {line}"],
         stdin=subprocess.DEVNULL,

@@ -71,9 +71,13 @@ class Console:
         self.json(decode(FollowEvent, message))
 
     def say(self, text: str) -> None:
-        """A message for the person, on stderr; nothing with -q, or when stderr is gone."""
+        """A message for the person, on stderr; nothing with -q, or when stderr is gone. What
+        was said on stdout before goes out first, also where both lead to one file or pipe."""
         if self.quiet:
             return
+        # What cannot be written stays, and is told of at the end.
+        with suppress(OSError):
+            sys.stdout.flush()
         shown = lines_shown(text) if sys.stderr.isatty() else text
         with suppress(OSError):
             sys.stderr.write(f"perseus: {shown}\n")

@@ -11,7 +11,7 @@ as in a usual start. ``tests/unit/test_cli_fast.py`` keeps heavy imports out.
 import os
 import sys
 
-from perseus.errors import PerseusError, UnavailableError
+from perseus.errors import PerseusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 EXIT_PIPE = 141
-# Which of 0, 1 and 2 were closed when we were started.
+# Which of 0, 1 and 2 were closed, or could not be written, when we were started.
 CLOSED: list[int] = []
 
 
@@ -54,20 +54,36 @@ def open_standard_descriptors() -> None:
 
     Else the next file or socket opened would get that number, and what is written to
     stdout or stderr with it. As libc does for its guarded programs, 0 is opened for
-    writing alone: reading a stdin that was closed stays an error.
+    writing alone: reading a stdin that was closed stays an error. So it went for a program
+    between, when 1 or 2 is open for reading alone: closed, and given to the next file.
     """
     for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            # The lowest free number is this one.
-            os.open("/dev/null", os.O_RDWR if number else os.O_WRONLY)
+        if not _is_open(number):
+            null = os.open("/dev/null", os.O_RDWR if number else os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
             os.set_inheritable(number, True)
             CLOSED.append(number)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             stream = os.fdopen(number, "w" if number else "r", closefd=False)
             setattr(sys, name, stream)
+
+
+def _is_open(number: int) -> bool:
+    """Whether a standard descriptor is there, and of 1 and 2 whether they are for writing."""
+    from errno import EBADF
+
+    try:
+        if number:
+            # Of no byte: nothing is written, and a pipe without a reader takes it too.
+            os.write(number, b"")
+        else:
+            os.fstat(number)
+    except OSError as error:
+        return error.errno != EBADF
+    return True
 
 
 def flush(code: int) -> int:
@@ -78,9 +94,10 @@ def flush(code: int) -> int:
         silence_stdout()
         return EXIT_PIPE
     except OSError as error:
+        from perseus.cli.foreground import stdout_failed
+
         silence_stdout()
-        text = f"stdout cannot be written: {error.strerror}"
-        failed = fail(UnavailableError(text, hint="see where it leads, and whether that is full"))
+        failed = fail(stdout_failed(error))
         return code or failed
     return code
 

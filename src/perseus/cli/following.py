@@ -3,7 +3,7 @@
 import select
 
 from perseus.cli.console import Console
-from perseus.cli.foreground import write
+from perseus.cli.foreground import write_stdout
 from perseus.client.files import Files
 from perseus.client.messages import FileInfo
 from perseus.errors import NotFoundError
@@ -27,7 +27,7 @@ def follow(files: Files, info: FileInfo, offset: int, console: Console) -> None:
                 if console.as_json:
                     console.piece(path, offset, piece)
                 else:
-                    write(1, piece)
+                    write_stdout(piece)
                 offset += len(piece)
             now = _changed(files, path, info, offset)
             if now.inode != info.inode or now.size_bytes < offset:

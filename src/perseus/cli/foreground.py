@@ -310,6 +310,25 @@ def tell(sentence: str) -> None:
         pass
 
 
+def write_stdout(content: bytes) -> None:
+    """All of ``content`` to stdout; raises UnavailableError when that cannot take it, and
+    BrokenPipeError when nobody reads it."""
+    try:
+        write(1, content)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_failed(error) from None
+
+
+def stdout_failed(error: OSError) -> UnavailableError:
+    """What is said when stdout cannot be written."""
+    return UnavailableError(
+        f"stdout cannot be written: {error.strerror}",
+        hint="see where it leads, and whether that is full",
+    )
+
+
 def write(descriptor: int, content: bytes) -> None:
     """All of ``content``, also to a pipe that is slow or not blocking."""
     view = memoryview(content)

@@ -11,7 +11,7 @@ from perseus.cli import units
 from perseus.cli.console import Progress
 from perseus.cli.fast import load_site, say
 from perseus.cli.following import follow
-from perseus.cli.foreground import write
+from perseus.cli.foreground import write_stdout
 from perseus.cli.localtree import Tree
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
@@ -163,7 +163,7 @@ def _show_pieces(
     console = invocation.console
     if not console.as_json:
         for piece in pieces:
-            write(1, piece)
+            write_stdout(piece)
         return
     is_empty = True
     for piece in pieces:
