@@ -175,7 +175,7 @@ def test_http_statuses_and_errors(lab: Lab) -> None:
 
     assert status("/perseus.v1.Jobs/Nonsense", "--data", "{}") == ("404", "not_found")
     assert status("/nonsense") == ("404", "not_found")
-    assert status("/perseus.v1.Jobs/Submit", "--request", "PUT") == ("400", "invalid")
+    assert status("/perseus.v1.Jobs/Submit", "--request", "PUT") == ("405", "invalid")
     assert status("/perseus.v1.Jobs/Submit", "--data", "{") == ("400", "invalid")
     assert status("/perseus.v1.Jobs/Submit", "--data", '{"nonsense": 1}') == ("400", "invalid")
     assert status("/perseus.v1.Jobs/Follow", "--data", '{"job_id": "none"}') == ("404", "not_found")
@@ -209,6 +209,26 @@ def test_head_is_get_without_the_body(lab: Lab, path: str) -> None:
     head, body = _raw(lab, b"HEAD " + rest)
     assert body == b"" and head == _raw(lab, b"GET " + rest)[0]
     assert b"content-length: 0" not in head
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("GET", "/perseus.v1.Cluster/ListNodes"),
+        ("PUT", "/perseus.v1.Cluster/ListNodes"),
+        ("HEAD", "/perseus.v1.Cluster/ListNodes"),
+        ("DELETE", "/"),
+        ("OPTIONS", "/nonsense"),
+    ],
+)
+def test_another_verb_than_post_is_405(lab: Lab, verb: str, path: str) -> None:
+    lab.front(registry=lab.registry())
+    request = f"{verb} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    head, body = _raw(lab, request.encode())
+    assert head.startswith(b"HTTP/1.1 405 ") and b"allow: POST" in head
+    if verb != "HEAD":
+        error = json.loads(body)["error"]
+        assert (error["code"], "POST" in error["message"]) == ("invalid", True)
 
 
 def test_a_target_with_its_host_is_its_path(lab: Lab) -> None:

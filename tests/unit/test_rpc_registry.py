@@ -253,5 +253,13 @@ def test_json_codec() -> None:
     )
     assert json_codec.parse(b" ", common_pb2.Empty) == common_pb2.Empty()
     for text in (b"{", b"[]", b'{"nonsense": 1}', b"\xff", b'{"spec": 1}', b"[" * 100_000):
-        with pytest.raises(InvalidError):
+        with pytest.raises(InvalidError) as caught:
             json_codec.parse(text, jobs_pb2.SubmitRequest)
+        assert "protocol.md#submitrequest" in caught.value.hint
+
+
+def test_a_field_that_cannot_be_read_is_named_once() -> None:
+    with pytest.raises(InvalidError) as caught:
+        json_codec.parse(b'{"spec": {"resources": {"cpu": "x"}}}', jobs_pb2.SubmitRequest)
+    message = caught.value.message
+    assert "spec.resources.cpu" in message and "Failed to parse" not in message

@@ -338,6 +338,7 @@ class Cluster:
 
 def _paths(files: "Mapping[str, Any] | None") -> dict[str, str]:
     """Files to place, by name, as paths."""
+    spec.check_mapping("files", files)
     return {
         name: value.path if isinstance(value, (File, Output)) else check_path(value)
         for name, value in (files or {}).items()

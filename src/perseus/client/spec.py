@@ -33,7 +33,10 @@ def check_argv(argv: "Sequence[str]") -> "list[str]":
             "the command is one string", hint='give a list: ["wc", "-l"]; a shell: ["sh", "-c", …]'
         )
     if not argv or not argv[0]:
-        raise InvalidError("the program's name is empty", hint="perseus run -- CMD ARGS")
+        raise InvalidError(
+            "the program's name is empty",
+            hint='as in perseus run -- wc -l; in Python: run(["wc", "-l"])',
+        )
     size_bytes = sum(_size_bytes(word) + 1 for word in argv)
     if size_bytes > ARGV_MAXIMUM_BYTES:
         raise TooLargeError(
@@ -68,6 +71,51 @@ def set_inline_stdin(request: "dict[str, Any]", content: bytes) -> None:
     request["spec"]["stdin_inline"] = binascii.b2a_base64(content, newline=False).decode()
 
 
+# The arguments that are numbers, with one as it may be written; the first may be fractions.
+_FRACTIONS = {"cpu": "0.5", "time_limit_s": "30", "grace_s": "5"}
+_NUMBERS = {
+    **_FRACTIONS,
+    "memory": "512 << 20",
+    "disk": "10 << 30",
+    "output_limit_bytes": "1 << 30",
+    "retries": "3",
+    "failure_retries": "2",
+    "priority": "10",
+    "count": "100",
+    "parallel": "4",
+}
+_MAPPINGS = {"env": '{"LANG": "C"}', "labels": '{"disk": "ssd"}', "files": '{"a.txt": "/a.txt"}'}
+
+
+def check_options(options: "Mapping[str, Any]") -> None:
+    """Raises InvalidError where one of ``submit_request``'s arguments is not of its kind:
+    in the words of the program that gave it, before it is the daemon's."""
+    for name, example in _NUMBERS.items():
+        value = options.get(name)
+        if value is not None:
+            _check_number(name, value, example)
+    for name in _MAPPINGS:
+        check_mapping(name, options.get(name))
+
+
+def check_mapping(name: str, value: "Any") -> None:
+    """Raises InvalidError unless it is None or gives pairs."""
+    if value is not None and not hasattr(value, "items"):
+        raise InvalidError(
+            f"{name}={value!r} is no mapping", hint=f"as in {name}={_MAPPINGS[name]}"
+        )
+
+
+def _check_number(name: str, value: "Any", example: str) -> None:
+    kinds = (int, float) if name in _FRACTIONS else (int,)
+    what = "number" if name in _FRACTIONS else "whole number"
+    # The difference to itself is 0 for all but what is no number and what is endless.
+    if not isinstance(value, kinds) or isinstance(value, bool) or value - value != 0:
+        raise InvalidError(f"{name}={value!r} is not a {what}", hint=f"as in {name}={example}")
+    if value < 0 and name != "priority":
+        raise InvalidError(f"{name}={value!r} is below 0", hint=f"as in {name}={example}")
+
+
 def submit_request(
     argv: "Sequence[str]",
     *,
@@ -91,7 +139,11 @@ def submit_request(
     count: int = 1,
     parallel: int = 0,
 ) -> "dict[str, Any]":
-    """A SubmitRequest in JSON's form, without stdin; the arguments are ``Cluster.submit``'s."""
+    """A SubmitRequest in JSON's form, without stdin; the arguments are ``Cluster.submit``'s.
+
+    Raises InvalidError for what is not of its kind, TooLargeError for a long ``argv``.
+    """
+    check_options(locals())
     resources = {"cpu": cpu, "memory_bytes": memory, "disk_bytes": disk}
     spec: dict[str, Any] = {
         "argv": check_argv(argv),

@@ -6,6 +6,7 @@ value are left out, all as proto3 JSON has it. A field that is not known is an
 error, for a mistyped name must not be dropped in silence.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from perseus.errors import InvalidError
 
 # Shorter ones are base64 within the line also for who takes raw bytes.
 RAW_MINIMUM_BYTES = 4 << 10
+
+_LEVELS = re.compile(r"Failed to parse \w+ field: ")
 
 # Several times as fast as ``json`` with the long base64 strings of output.
 _encoder = msgspec.json.Encoder()
@@ -32,7 +35,12 @@ def parse(text: bytes, kind: type[Message]) -> Message:
             raise json_format.ParseError("a JSON object begins with {")
         return json_format.Parse(text, message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidError(f"the request is not a {kind.__name__} in JSON: {error}") from None
+        # Of each level the same words once more; the path at the end says as much.
+        said = _LEVELS.sub("", str(error)).rstrip(".")
+        raise InvalidError(
+            f"the request is not a {kind.__name__} in JSON: {said}",
+            hint=f"its fields: docs/reference/protocol.md#{kind.__name__.lower()}",
+        ) from None
 
 
 def emit(message: Message) -> bytes:

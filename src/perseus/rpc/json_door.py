@@ -63,10 +63,10 @@ class JsonDoor:
         try:
             if request.method == b"POST":
                 await self._call(exchange, request, path, caller)
-            elif request.method in (b"GET", b"HEAD"):
+            elif request.method in (b"GET", b"HEAD") and path not in self._registry.methods:
                 self._page(connection, path, caller)
             else:
-                raise InvalidError(f"{request.method.decode('ascii', 'replace')} is not POST")
+                self._wrong_verb(connection, request.method.decode("ascii", "replace"), path)
         except PerseusError as error:
             await exchange.fail(error)
 
@@ -81,6 +81,14 @@ class JsonDoor:
         error = (TooLargeError if status_code == 431 else InvalidError)(words)
         body = json_codec.dump(status.to_json(error)) + b"\n"
         connection.respond(status_code, [("connection", "close"), _JSON], body)
+
+    def _wrong_verb(self, connection: HttpConnection, verb: str, path: str) -> None:
+        error = InvalidError(
+            f"RPCs are called by POST, not by {verb}",
+            hint=f"curl's -d makes it one: -d '{{}}' …{path}",
+        )
+        body = json_codec.dump(status.to_json(error)) + b"\n"
+        connection.respond(405, [_JSON, ("allow", "POST")], body)
 
     def _page(self, connection: HttpConnection, path: str, caller: Caller) -> None:
         self._registry.check_caller(caller)
