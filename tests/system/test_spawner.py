@@ -138,8 +138,10 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
 
     async def body(bench: Bench) -> None:
         for argv, kind, words in cases:
-            with pytest.raises(kind, match=words):
+            with pytest.raises(kind, match=words) as caught:
                 await bench.spawner.spawn(bench.request(*argv))
+            # What may be the program's fault says what to look at.
+            assert caught.value.hint or kind is InvalidError, argv
         with pytest.raises(UnavailableError, match="working directory /no/such: no such folder"):
             await bench.spawner.spawn(bench.request("true", cwd="/no/such"))
         with pytest.raises(UnavailableError, match="/no/such/stdin"):

@@ -395,6 +395,10 @@ def test_why_it_waits() -> None:
         big = await stage.submit(resources={"memory_bytes": 64 << 30})
         text = await _why(stage, big)
         assert "needs 64 GB of memory" in text and "the largest free is 8 GB on node-0" in text
+        both = await stage.submit(resources={"cpu": 99, "memory_bytes": 64 << 30})
+        text = await _why(stage, both)
+        assert "needs 99 cores; the largest" in text and "needs 64 GB of memory" in text
+        stage.world.kill(both)
         await stage.submit(count=5)
         other = await stage.submit()
         assert "the most free is 0 cores on node-0" in await _why(stage, other)

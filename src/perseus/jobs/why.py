@@ -86,28 +86,29 @@ def _waiting(jobs: Jobs, job: Job) -> list[str]:
 
 
 def _never(needs: Needs, nodes: Sequence[NodeView]) -> str:
-    """What no node has, even when it is empty."""
+    """All of what no node has, even when it is empty."""
+    lacks = []
     if all(node.cpu_milli < needs.cpu_milli for node in nodes):
         best = max(nodes, key=lambda node: node.cpu_milli)
-        return (
+        lacks.append(
             f"It needs {_cores(needs.cpu_milli)}; "
             f"the largest node has {_cores(best.cpu_milli)}: {best.name}."
         )
     if needs.memory_bytes and all(node.memory_bytes < needs.memory_bytes for node in nodes):
         best = max(nodes, key=_free_memory)
-        return (
+        lacks.append(
             f"It needs {size(needs.memory_bytes)} of memory; the largest free is "
             f"{size(_free_memory(best))} on {best.name}, and no node has more than "
             f"{size(max(node.memory_bytes for node in nodes))} in all."
         )
     if needs.disk_bytes and all(node.disk_bytes < needs.disk_bytes for node in nodes):
         best = max(nodes, key=_free_disk)
-        return (
+        lacks.append(
             f"It needs {size(needs.disk_bytes)} of disk; the largest free is "
             f"{size(_free_disk(best))} on {best.name}, and no node has more than "
             f"{size(max(node.disk_bytes for node in nodes))} in all."
         )
-    return ""
+    return " ".join(lacks)
 
 
 def _lacking(needs: Needs, nodes: Sequence[NodeView]) -> str:

@@ -453,7 +453,8 @@ def _program_failure(request: int, program: str, number: int) -> Failed:
     if number in (errno.ENOENT, errno.ENOTDIR):
         if "/" in program and os.path.exists(program):
             said = f"{program}: the interpreter that its first line or header names is missing"
-            return Failed(request, "refused", said, "")
+            hint = f"install it there, or name one that is: perseus run -- sh {program}"
+            return Failed(request, "refused", said, hint)
         hint = "is it installed on every node? `perseus run --node NAME` chooses one"
         return Failed(request, "not_found", f"{program}: command not found", hint)
     if number == errno.E2BIG:
@@ -461,7 +462,9 @@ def _program_failure(request: int, program: str, number: int) -> Failed:
         return Failed(request, "too_large", f"{program}: argument list too long", hint)
     if number == errno.ENOEXEC:
         said = f"{program}: wrong format: neither a program for this machine nor a #! script"
-        return Failed(request, "refused", said, "")
+        hint = f"run it by its interpreter (perseus run -- sh {program}); --arch chooses nodes"
+        return Failed(request, "refused", said, hint)
     if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):
         return Failed(request, "unavailable", f"{program}: {os.strerror(number)}", "")
-    return Failed(request, "refused", f"{program}: {os.strerror(number)}", "")
+    hint = f"is it a program that the daemon's user may run? ls -l {program}; chmod a+x {program}"
+    return Failed(request, "refused", f"{program}: {os.strerror(number)}", hint)
