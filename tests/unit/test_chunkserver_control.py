@@ -66,6 +66,28 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(limited())
 
 
+def test_how_far_the_clock_is_off_is_told_once_and_again_to_a_new_chunkserver() -> None:
+    async def main() -> None:
+        control = ChunkserverControl(lambda events: None)
+        peer = Peer(control)
+        await peer.connect()
+        await control.ready()
+        for ahead_s in (0.2, 3600.0, 3600.3, 0.1):
+            control.set_clock(ahead_s)
+        assert await peer.receive() == messages.SetClock(3600.0)
+        assert await peer.receive() == messages.SetClock(0.1)
+        assert await peer.has_nothing_more(control)
+        control.set_clock(-7200.0)
+        new = Peer(control)
+        await new.connect()
+        assert await new.receive() == messages.SetClock(-7200.0)
+        await peer.close()
+        await new.close()
+        await control.close()
+
+    run(main())
+
+
 def test_the_end_of_an_old_chunkserver_is_not_that_of_the_new_one() -> None:
     async def main() -> None:
         control = ChunkserverControl(lambda events: None)

@@ -172,6 +172,13 @@ class Agent:
         self.refusal = refusal
         self.answered.set()
 
+    def renew_lease(self, ends_at_s: float) -> None:
+        """The lease goes on, and with it is known how far this clock is off."""
+        self.executor.on_lease(ends_at_s)
+        ahead_s = None if self.link is None else self.link.clock_ahead_s
+        if ahead_s is not None:
+            self.control.set_clock(ahead_s)
+
     def lose_lease(self) -> None:
         """The master was not heard of in time: nothing here may go on."""
         _log.warning("the lease is over: all attempts are ended")
@@ -288,7 +295,7 @@ class _Handlers:
         self._agent.executor.acknowledged(attempts)
 
     def on_lease_renewed(self, ends_at_s: float) -> None:
-        self._agent.executor.on_lease(ends_at_s)
+        self._agent.renew_lease(ends_at_s)
 
     def on_lease_lost(self) -> None:
         self._agent.lose_lease()

@@ -11,7 +11,6 @@ address: whoever dialled it knows that better.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +45,8 @@ class WriteContext:
     channels: Channels
     # The key that grants are signed with; empty until the agent has told it.
     grant_key: Callable[[], bytes]
+    # Now, since 1970, by the master's clock.
+    master_time_s: Callable[[], float]
 
 
 class WriteSession:
@@ -66,7 +67,7 @@ class WriteSession:
     def run(self, frames: Iterator[bytes]) -> Iterator[bytes]:
         """Acknowledgements, as they come; raises what forbids the write from the start."""
         opening = self._opening
-        check_opening(opening, self._context.grant_key())
+        check_opening(opening, self._context.grant_key(), self._context.master_time_s())
         store = self._context.store
         with store.write(opening.chunk, opening.version, opening.offset_bytes) as file:
             self._connect()
@@ -181,13 +182,13 @@ class WriteSession:
             self._acks.put(ack.SerializeToString())
 
 
-def check_opening(opening: chunk_pb2.WriteOpen, grant_key: bytes) -> None:
+def check_opening(opening: chunk_pb2.WriteOpen, grant_key: bytes, time_s: float) -> None:
     """InvalidError, RefusedError; UnavailableError while the grant key is not known."""
     if not grant_key:
         raise UnavailableError("this chunkserver has not heard from the master yet")
     if len(opening.chain) > CHAIN_MAXIMUM:
         raise InvalidError(f"a chain has at most {CHAIN_MAXIMUM} members")
-    check_grant(grant_key, opening.grant, opening.chunk, opening.version, time.time())
+    check_grant(grant_key, opening.grant, opening.chunk, opening.version, time_s)
 
 
 def open_message(frames: Iterator[Any]) -> chunk_pb2.WriteOpen:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -86,12 +87,19 @@ class Chunkserver:
         self._config = config
         self._link = link
         self._grant_key = b""
+        # How far this machine's clock is ahead of the master's.
+        self._clock_ahead_s = 0.0
         self._identity = IdentityFolder(config.identity)
         self._reader = CertificateReader(config.cluster_id)
         self._methods = services.methods_of("Chunks")
         self._channels = Channels(self._identity.identity, config.cluster_id)
         self._store = ChunkStore(config.chunks, config.disk_reserve_bytes, link.send_event)
-        self._writing = WriteContext(self._store, self._channels, lambda: self._grant_key)
+        self._writing = WriteContext(
+            self._store,
+            self._channels,
+            lambda: self._grant_key,
+            lambda: time.time() - self._clock_ahead_s,
+        )
         self._directives = Directives(self._store, self._channels, link.send_event)
         self._pool = ThreadPoolExecutor(DIRECTIVE_THREADS, "directive")
         self._scrubber = Scrubber(self._store, config.scrub_interval_s)
@@ -148,6 +156,8 @@ class Chunkserver:
         assert movers is not None
         if isinstance(message, messages.SetGrantKey):
             self._grant_key = message.key
+        elif isinstance(message, messages.SetClock):
+            self._clock_ahead_s = message.ahead_s
         elif isinstance(message, messages.SetMaster):
             self._files.address = message.address
         elif isinstance(message, messages.Carry):

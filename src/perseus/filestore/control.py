@@ -21,6 +21,9 @@ from perseus.errors import PerseusError, UnavailableError
 from perseus.filestore import control_messages as messages
 from perseus.proto.v1 import agent_pb2
 
+# By how much a clock must move for the chunkserver to be told: grants last minutes.
+CLOCK_STEP_S = 1.0
+
 Answer = TypeVar("Answer")
 
 _log = logging.getLogger("perseus.chunkserver")
@@ -43,6 +46,8 @@ class ChunkserverControl:
         self._on_chunk_events = on_chunk_events
         self._grant_key = b""
         self._master = ""
+        # How far this clock is ahead of the master's, as the chunkserver was told.
+        self._clock_ahead_s = 0.0
         self._numbers = 0
         self._waiting: dict[int, asyncio.Future[messages.Done | messages.Reports]] = {}
         self._feeds = asyncio.Semaphore(messages.FEEDS_MAXIMUM)
@@ -113,6 +118,12 @@ class ChunkserverControl:
         """Where the movers reach the master, "host:port"; kept over a restart."""
         self._master = address
         self._send(messages.SetMaster(address))
+
+    def set_clock(self, ahead_s: float) -> None:
+        """How far this machine's clock is ahead of the master's; kept over a restart."""
+        if abs(ahead_s - self._clock_ahead_s) >= CLOCK_STEP_S:
+            self._clock_ahead_s = ahead_s
+            self._send(messages.SetClock(ahead_s))
 
     async def feed(self, path: str, fifo_path: str) -> int:
         """Reads a file, following it until its writer closes, into a FIFO; returns the bytes
@@ -185,6 +196,8 @@ class ChunkserverControl:
             self._send(messages.SetGrantKey(self._grant_key))
         if self._master:
             self._send(messages.SetMaster(self._master))
+        if self._clock_ahead_s:
+            self._send(messages.SetClock(self._clock_ahead_s))
         try:
             while True:
                 size = messages.frame_size(await reader.readexactly(messages.LENGTH.size))

@@ -33,6 +33,12 @@ class SetMaster(msgspec.Struct, tag=True, frozen=True):
     address: str
 
 
+class SetClock(msgspec.Struct, tag=True, frozen=True):
+    """How far this machine's clock is ahead of the master's, by which grants expire."""
+
+    ahead_s: float
+
+
 class Carry(msgspec.Struct, tag=True, frozen=True):
     """A directive (proto Directive: fetch, delete or seal); answered by ChunkEvents."""
 
@@ -152,6 +158,7 @@ class Done(msgspec.Struct, tag=True, frozen=True):
 ToChunkserver = (
     SetGrantKey
     | SetMaster
+    | SetClock
     | Carry
     | GetReports
     | Feed

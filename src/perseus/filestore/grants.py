@@ -4,8 +4,8 @@ A grant names the chunk, its version, the epoch of the writer's lease, an expiry
 and a mode, and carries an HMAC-SHA256 over them under the cluster's grant key,
 which only the master and the chunkservers hold. It is checked before the first
 byte; what fences a writer afterwards is the seal of the replica. The expiry is
-by the clocks of two machines, hence generous (``GRANT_S``, and clocks more than
-five minutes off are refused at joining).
+by the master's clock: an agent hears with each heartbeat how far its own is off,
+and tells its chunkserver. It is generous (``GRANT_S``) for the time that takes.
 
 Layout, 66 bytes: format (1), mode (1), chunk, version, epoch (8 each, big
 endian), expiry (8, IEEE double, seconds since 1970), MAC (32).

@@ -104,6 +104,12 @@ class AgentLink:
         return self._lease.check()
 
     @property
+    def clock_ahead_s(self) -> float | None:
+        """How far this node's clock is ahead of the master's, as the present stream has it;
+        None while that is not known. It is known anew when the lease is renewed."""
+        return None if self._stream is None else self._stream.clock_ahead_s
+
+    @property
     def connected(self) -> bool:
         """Whether the master has welcomed the present stream."""
         return self._stream is not None and self._stream.welcomed

@@ -197,7 +197,7 @@ class AgentsService:
                 raise InvalidError("a second Hello on one stream")
             if message.HasField("heartbeat"):
                 self._renew(message.heartbeat, connected)
-                outbox.answer(message.heartbeat.number)
+                outbox.answer(message.heartbeat.number, self._clock.time_s())
             await reports.put(message.attempt_events, message.chunk_events)
 
     def _renew(self, beat: agent_pb2.Heartbeat, connected: Connected) -> None:

@@ -29,6 +29,7 @@ class Outbox:
         self._acknowledged: list[str] = []
         # The latest heartbeat to answer; 0 for none. It answers those before it, too.
         self._heartbeat = 0
+        self._heartbeat_at_s = 0.0
         self._wake = asyncio.Event()
         self._ended = False
         self._error: PerseusError | None = None
@@ -43,9 +44,10 @@ class Outbox:
         self._acknowledged.extend(attempts)
         self._added()
 
-    def answer(self, heartbeat: int) -> None:
-        """Answers a heartbeat."""
+    def answer(self, heartbeat: int, time_s: float) -> None:
+        """Answers a heartbeat; ``time_s`` is now, since 1970, by the master's clock."""
         self._heartbeat = heartbeat
+        self._heartbeat_at_s = time_s
         self._wake.set()
 
     def end(self, error: PerseusError | None = None) -> None:
@@ -67,6 +69,7 @@ class Outbox:
         message = agent_pb2.MasterMessage()
         if self._heartbeat:
             message.heartbeat_answer.number = self._heartbeat
+            message.heartbeat_answer.time_s = self._heartbeat_at_s
             self._heartbeat = 0
         message.acknowledged_attempts.extend(self._acknowledged)
         self._acknowledged.clear()

@@ -42,6 +42,8 @@ class AgentStream:
         self._heard_at_s = clock.now_s()
         # The master has answered Hello.
         self.welcomed = False
+        # How far this node's clock is ahead of the master's; None before the first answer.
+        self.clock_ahead_s: float | None = None
 
     def post(
         self,
@@ -97,7 +99,7 @@ class AgentStream:
         self.check()
         self._heard_at_s = self._clock.now_s()
         if message.HasField("heartbeat_answer"):
-            self._answered(message.heartbeat_answer.number)
+            self._answered(message.heartbeat_answer)
         return message
 
     async def beat(self, heartbeat_s: float, lease_s: float) -> None:
@@ -151,10 +153,14 @@ class AgentStream:
         # Read before it is sent: a lease that seems shorter than it is does no harm.
         self._sent_at_s[self._number] = self._clock.now_s()
 
-    def _answered(self, number: int) -> None:
+    def _answered(self, answer: agent_pb2.HeartbeatAnswer) -> None:
+        number = answer.number
         sent_at_s = self._sent_at_s.get(number)
         if sent_at_s is None:
             return
+        # An older master does not say it.
+        if answer.time_s:
+            self.clock_ahead_s = self._clock.time_s() - answer.time_s
         self._lease.renew(sent_at_s)
         # Answers come in order: those before it will not be answered any more.
         for older in [key for key in self._sent_at_s if key <= number]:

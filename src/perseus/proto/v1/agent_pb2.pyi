@@ -84,10 +84,12 @@ class Heartbeat(_message.Message):
     def __init__(self, number: _Optional[int] = ..., load: _Optional[_Union[_cluster_pb2.Load, _Mapping]] = ..., time_s: _Optional[float] = ...) -> None: ...
 
 class HeartbeatAnswer(_message.Message):
-    __slots__ = ("number",)
+    __slots__ = ("number", "time_s")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
     number: int
-    def __init__(self, number: _Optional[int] = ...) -> None: ...
+    time_s: float
+    def __init__(self, number: _Optional[int] = ..., time_s: _Optional[float] = ...) -> None: ...
 
 class AttemptEvent(_message.Message):
     __slots__ = ("attempt", "running", "ended", "keeping")
