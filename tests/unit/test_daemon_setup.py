@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import platform
 import socket
 import stat
@@ -12,7 +13,7 @@ import pytest
 from perseus.cli import devcluster
 from perseus.daemon import config, embedded, setup
 from perseus.daemon.config import FolderLock, Paths
-from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
+from perseus.errors import ConflictError, FullError, InvalidError, NotFoundError, UnavailableError
 
 
 def test_the_first_node_of_a_cluster(tmp_path: Path) -> None:
@@ -53,6 +54,18 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             setup.initialise(data, "127.0.0.1:0", "attic")
     assert not (tmp_path / "new").exists()
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(setup, "_write_owner_context", fill)
+    with pytest.raises(FullError, match=f"{tmp_path / 'd'}: No space left") as caught:
+        setup.initialise(tmp_path / "d", "127.0.0.1:0", "attic")
+    assert f"df -h {tmp_path}" in caught.value.hint and not (tmp_path / "d").exists()
 
 
 def test_what_a_killed_making_left_is_cleared(tmp_path: Path) -> None:

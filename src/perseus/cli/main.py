@@ -51,7 +51,10 @@ class Invocation:
             return found
         if not may_start:
             if found is None:
-                raise NotFoundError("no cluster is known on this machine", hint="perseus doctor")
+                raise NotFoundError(
+                    "no cluster is known on this machine",
+                    hint="make one: perseus init; or use one: perseus login HOST:PORT --token T",
+                )
             return found
         if found is not None and fast.answers(found.socket):
             return found

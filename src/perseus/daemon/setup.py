@@ -24,6 +24,7 @@ from perseus.daemon.config import FolderLock, NodeConfig, Paths
 from perseus.daemon.own_address import own_host
 from perseus.errors import (
     ConflictError,
+    FullError,
     InvalidError,
     PerseusError,
     RefusedError,
@@ -326,9 +327,10 @@ def _new_folder(data: Path) -> Iterator[Paths]:
         # The other command may have come to its end before the lock was ours.
         _check_new(data)
         _clear(data, keep=(UNFINISHED, FolderLock.NAME))
-        paths.make()
         try:
-            yield paths
+            with _full_disk_told(data):
+                paths.make()
+                yield paths
         except BaseException:
             _clear(data)
             if not existed:
@@ -337,6 +339,19 @@ def _new_folder(data: Path) -> Iterator[Paths]:
         mark.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _full_disk_told(data: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise FullError(
+            f"cannot make a node in {data}: {error.strerror}",
+            hint=f"make room (df -h {data.parent}), or choose another folder with --data",
+        ) from None
 
 
 def _check_new(data: Path) -> None:

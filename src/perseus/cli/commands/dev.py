@@ -28,7 +28,8 @@ def up(invocation: Invocation) -> int:
     if invocation.console.as_json:
         invocation.console.json({"context": str(context), "nodes": options.nodes})
         return 0
-    invocation.console.say(f"{options.nodes} nodes run in {folder}; use them with:")
+    run = "1 node runs" if options.nodes == 1 else f"{options.nodes} nodes run"
+    invocation.console.say(f"{run} in {folder}; use {'it' if options.nodes == 1 else 'them'} with:")
     invocation.console.line(f"export PERSEUS_CONTEXT={shlex.quote(str(context))}")
     return 0
 
