@@ -13,7 +13,14 @@ import pytest
 from perseus.cli import devcluster
 from perseus.daemon import config, embedded, setup
 from perseus.daemon.config import FolderLock, Paths
-from perseus.errors import ConflictError, FullError, InvalidError, NotFoundError, UnavailableError
+from perseus.errors import (
+    ConflictError,
+    FullError,
+    IncompatibleError,
+    InvalidError,
+    NotFoundError,
+    UnavailableError,
+)
 
 
 def test_the_first_node_of_a_cluster(tmp_path: Path) -> None:
@@ -187,6 +194,17 @@ def test_a_local_clusters_folder(tmp_path: Path) -> None:
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ConflictError, match="no local cluster"):
         devcluster.up(1, tmp_path / "other")
+
+
+def test_a_local_cluster_with_a_node_of_a_newer_version_can_be_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    setup.initialise(folder / "node-1", "127.0.0.1:0", "node-1")
+    about = json.loads((folder / "node-1" / "cluster.json").read_text())
+    (folder / "node-2").mkdir()
+    (folder / "node-2" / "cluster.json").write_text(json.dumps({**about, "format": 99}))
+    with pytest.raises(IncompatibleError):
+        devcluster.status(folder)
+    assert devcluster.down(folder, remove=True) == 0 and not folder.exists()
 
 
 def test_two_local_clusters_at_once_in_one_folder(tmp_path: Path) -> None:

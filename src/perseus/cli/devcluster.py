@@ -20,6 +20,7 @@ from perseus.errors import ConflictError, InvalidError, NotFoundError, Unavailab
 from perseus.runtime import processes
 
 NODES_MAXIMUM = 32
+MASTER_NAME = "node-1"
 PROCESSES_MAXIMUM = 10_000
 FREEZE_ROUNDS_MAXIMUM = 20
 
@@ -140,12 +141,16 @@ def _await_alive(folder: Path, nodes: int, timeout_s: float = 60.0) -> None:
 
 def status(folder: Path) -> list[DevNode]:
     """All nodes of the local cluster, by number."""
+    return [_status(folder / name) for name in _known_names(folder)]
+
+
+def _known_names(folder: Path) -> list[str]:
     names = _names(folder)
     if not names:
         raise NotFoundError(
             f"there is no local cluster in {folder}", hint=f"perseus dev up --dir {folder}"
         )
-    return [_status(folder / name) for name in names]
+    return names
 
 
 def _status(data: Path) -> DevNode:
@@ -157,11 +162,13 @@ def _status(data: Path) -> DevNode:
 
 def down(folder: Path, remove: bool = False) -> int:
     """Stops all nodes, the master last; with ``remove`` deletes their folders. How many ran."""
-    running = [node for node in status(folder) if node.state != "stopped"]
-    for node in sorted(running, key=lambda node: node.is_master):
-        if node.state == "paused":
-            resume(folder, node.name)
-        lifecycle.stop(Path(node.data))
+    # Nothing is read of a node: one that a newer Perseus made is stopped as the others are.
+    pids = {name: lifecycle.running_pid(folder / name) for name in _known_names(folder)}
+    running = {name: pid for name, pid in pids.items() if pid is not None}
+    for name in sorted(running, key=lambda name: name == MASTER_NAME):
+        if _is_stopped(running[name]):
+            resume(folder, name)
+        lifecycle.stop(folder / name)
     if remove:
         shutil.rmtree(folder)
     return len(running)

@@ -448,7 +448,10 @@ class ChunkStore:
             RealDisk().write(os.fspath(path), f"{FORMAT_WORD} {FORMAT}\n".encode())
             return
         if word != FORMAT_WORD or not number.isdigit():
-            raise InvalidError(f"{path} does not say that this is a folder of chunks")
+            raise InvalidError(
+                f"{path} does not say that this is a folder of chunks",
+                hint=f"if only that file is damaged: echo {FORMAT_WORD} {FORMAT} > {path}",
+            )
         if int(number) > FORMAT:
             raise IncompatibleError(
                 f"{self._folder} was written by a newer Perseus (format {number}; "
