@@ -72,7 +72,7 @@ def test_solutions_hold_through_a_kill_and_a_partition(lab: Lab) -> None:
         name: lab.start(f"{SOLUTIONS}.{name.replace('-', '_')}:Node", 3, name) for name in names
     }
     for run in runs.values():
-        assert run.clients == ("client1", "client2", "client3")
+        assert run.clients[:3] == ("client1", "client2", "client3")
         _go_on(lab, run)
         lab.algo("kill", run.run, "n1").ok()
         lab.algo("partition", run.run, "n2").ok()

@@ -109,7 +109,7 @@ ANSWERS: dict[str, list[Answer]] = {
             "with --explore",
         ),
     ],
-    "algo run": [Answer(OBJECT, ("run", "target", "nodes"))],
+    "algo run": [Answer(OBJECT, ("run", "target", "nodes", "workload"))],
     "algo ps": [
         Answer(LIST, ("run", "target", "state", "nodes")),
         Answer(

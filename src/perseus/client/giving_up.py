@@ -32,7 +32,11 @@ class Call:
     def check(self) -> None:
         """Raises UnavailableError when the call was given up."""
         if self.is_given_up:
-            raise UnavailableError("the call was given up by its caller", maybe_done=True)
+            raise UnavailableError(
+                "the call was given up by its caller",
+                hint="call it again; what it began may have been done",
+                maybe_done=True,
+            )
 
     def _set(self, wake: Callable[[], object] | None) -> Callable[[], object] | None:
         with self._lock:
