@@ -111,7 +111,7 @@ ANSWERS: dict[str, list[Answer]] = {
     ],
     "algo run": [Answer(OBJECT, ("run", "target", "nodes", "workload"))],
     "algo ps": [
-        Answer(LIST, ("run", "target", "state", "nodes")),
+        Answer(LIST, ("run", "target", "workload", "state", "nodes")),
         Answer(
             LIST,
             (
@@ -146,6 +146,7 @@ ANSWERS: dict[str, list[Answer]] = {
                 "seconds",
                 "cut",
                 "torn",
+                "missing",
             ),
         )
     ],
