@@ -33,10 +33,15 @@ from perseus.runtime.machine import Tick, Write
 from perseus.settings import Settings
 from perseus.store.sqlite import SqliteStore
 
+# A lease that no test outlasts, however busy the machine.
+SLOW = Settings(lease_s=600.0, heartbeat_s=0.1)
 
-def with_master(folder: Path, act: Callable[[Master], Awaitable[None]]) -> None:
+
+def with_master(
+    folder: Path, act: Callable[[Master], Awaitable[None]], settings: Settings = QUICK
+) -> None:
     async def whole() -> None:
-        async with running_master(folder) as master:
+        async with running_master(folder, settings) as master:
             await act(master)
 
     asyncio.run(whole())
@@ -191,17 +196,40 @@ def test_a_newer_stream_of_a_node_ends_the_older(short_folder: Path) -> None:
     async def act(master: Master) -> None:
         identity = await master.add("n1", "kitchen")
         first, second = Agent(), Agent()
-        slow = Settings(lease_s=60.0, heartbeat_s=0.1)
-        async with running_link(first, identity, master.address, slow) as link:
+        async with running_link(first, identity, master.address, SLOW) as link:
             await until(lambda: first.welcomes)
-            local = second.link(local_dialer(master.agents.connect, call_of("n1")))
+            local = second.link(local_dialer(master.agents.connect, call_of("n1")), SLOW)
             running = asyncio.ensure_future(local.run())
             await until(lambda: second.welcomes and link.trouble is not None)
             assert isinstance(link.trouble, LeaseLostError)
             assert "newer stream" in link.trouble.message
             await end(running)
 
-    with_master(short_folder, act)
+    with_master(short_folder, act, SLOW)
+
+
+def test_an_older_stream_hears_why_it_ends_before_the_newer_is_durable(short_folder: Path) -> None:
+    async def act(master: Master) -> None:
+        identity = await master.add("n1", "kitchen")
+        disk = HeldDisk(master.store)
+        disk.free.set()
+        master.driver._committer = disk
+        first, second = Agent(), Agent()
+        async with running_link(first, identity, master.address, SLOW) as link:
+            await until(lambda: first.welcomes)
+            disk.free.clear()
+            local = second.link(local_dialer(master.agents.connect, call_of("n1")), SLOW)
+            running = asyncio.ensure_future(local.run())
+            try:
+                await until(lambda: link.trouble is not None)
+                assert not second.welcomes
+                assert isinstance(link.trouble, LeaseLostError)
+                assert "newer stream" in link.trouble.message
+            finally:
+                disk.free.set()
+            await end(running)
+
+    with_master(short_folder, act, SLOW)
 
 
 def test_a_removed_node_is_told_and_stays_away(short_folder: Path) -> None:

@@ -156,6 +156,12 @@ class Membership:
         if node is None:
             raise LeaseLostError(f"node {node_id} is no longer part of the cluster")
         record = node.record
+        if record.session > session:
+            # Its stream is ended with the same words as soon as the new session is durable.
+            raise LeaseLostError(
+                f"this node has a newer stream: session {session} of node {record.name} is over "
+                f"(its latest is {record.session})"
+            )
         if not (record.alive and node.connected and record.session == session):
             raise LeaseLostError(
                 f"session {session} of node {record.name} is over "
