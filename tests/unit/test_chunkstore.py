@@ -3,7 +3,9 @@
 import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,13 +21,15 @@ from perseus.errors import (
     PerseusError,
     UnavailableError,
 )
-from perseus.filestore import chunkstore
+from perseus.filestore import chunkfile, chunkstore
 from perseus.filestore.chunkfile_log import HEADER_BYTES, RECORD_BYTES
 from perseus.filestore.chunkstore import ChunkStore
 from perseus.filestore.chunkstore_pages import BULK_BYTES, RECENT_BYTES, RecentPages
 from perseus.filestore.scrub import Scrubber
 from perseus.proto.v1 import agent_pb2
 from perseus.settings import BLOCK_BYTES
+
+LIMIT_S = 30.0
 
 
 class Stores:
@@ -317,6 +321,44 @@ def test_a_fetch_takes_the_place_of_a_rotten_replica_only_when_it_is_whole(store
         with opened.use(1) as file:
             assert opened.read(file, 0, 3) == b"abc"
     assert len(list(stores.data_file(1).parent.iterdir())) == 2
+
+
+def test_placing_a_copy_on_a_slow_disk_holds_up_that_chunk_alone(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores.store
+    fill(store, 1, b"old")
+    fill(store, 2, b"other")
+    begun, free = threading.Event(), threading.Event()
+    sync = chunkfile.sync_folder
+
+    def sync_slowly(folder: Path) -> None:
+        begun.set()
+        assert free.wait(LIMIT_S)
+        sync(folder)
+
+    def copy() -> None:
+        with store.fetch(1, 2) as file:
+            file.append(0, (b"new",), crc32c(b"new"))
+            file.seal(2, 3)
+
+    def read(chunk: int) -> bytes:
+        with store.use(chunk) as file:
+            return store.read(file, 0, 9)
+
+    monkeypatch.setattr(chunkfile, "sync_folder", sync_slowly)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            copying = pool.submit(copy)
+            assert begun.wait(LIMIT_S)
+            assert pool.submit(read, 2).result(LIMIT_S) == b"other"
+            assert pool.submit(store.report, 2).result(LIMIT_S) is not None
+            waiting = pool.submit(read, 1)
+        finally:
+            free.set()
+        copying.result(LIMIT_S)
+        assert waiting.result(LIMIT_S) == b"new"
+    assert as_tuples(stores.again()) == {(1, 2, 3, True), (2, 1, 5, True)}
 
 
 def test_what_a_writer_leaves_open_is_told_of(stores: Stores) -> None:

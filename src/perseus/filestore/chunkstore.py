@@ -105,6 +105,10 @@ class ChunkStore:
         self._reserve_bytes = reserve_bytes
         self._on_event = on_event
         self._mutex = threading.Lock()
+        # Chunks whose fetched replica is just coming under its name: whoever wants one of
+        # them waits for its disk, and nobody else does.
+        self._placing: set[int] = set()
+        self._placed = threading.Condition(self._mutex)
         self._entries: dict[int, Entry] = {}
         # Entries whose file is open and unused, the oldest first.
         self._idle: OrderedDict[int, Entry] = OrderedDict()
@@ -331,6 +335,7 @@ class ChunkStore:
     def _make(self, chunk: int, version: int) -> None:
         """Makes the replica if it is not there."""
         with self._mutex:
+            self._await_placed(chunk)
             if chunk in self._entries:
                 return
         file = self._create(self._base(chunk), chunk, version)
@@ -354,11 +359,29 @@ class ChunkStore:
             self._new_folders.discard(folder.name)
 
     def _place(self, chunk: int, file: ChunkFile) -> None:
-        """A fetched replica comes under its name, instead of what was there."""
+        """A fetched replica comes under its name, instead of what was there.
+
+        It is in the index only once its name is on disk, for then the master may be told of it.
+        """
         with self._mutex:
+            self._await_placed(chunk)
+            self._placing.add(chunk)
+        moved = False
+        try:
             file.move(self._base(chunk))
-            self._retire(chunk)
-            self._add(Entry(chunk, file.version, file.synced_bytes, True, None, file))
+            moved = True
+        finally:
+            with self._mutex:
+                if moved:
+                    self._retire(chunk)
+                    self._add(Entry(chunk, file.version, file.synced_bytes, True, None, file))
+                self._placing.discard(chunk)
+                self._placed.notify_all()
+
+    def _await_placed(self, chunk: int) -> None:
+        """With the mutex held, and let go meanwhile: returns when no replica of it is placed."""
+        while chunk in self._placing:
+            self._placed.wait()
 
     def _add(self, entry: Entry) -> None:
         """With the mutex held: a replica whose file is open and unused."""
@@ -367,6 +390,7 @@ class ChunkStore:
 
     def _acquire(self, chunk: int) -> Entry:
         with self._mutex:
+            self._await_placed(chunk)
             entry = self._entries.get(chunk)
             if entry is None:
                 raise NotFoundError(f"chunk {chunk:016x} is not here")
@@ -424,6 +448,7 @@ class ChunkStore:
     def _drop(self, chunk: int) -> None:
         """Takes a replica out of the index and off the disk, whatever its version."""
         with self._mutex:
+            self._await_placed(chunk)
             if self._retire(chunk):
                 _remove(self._base(chunk))
 
