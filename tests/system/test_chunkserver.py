@@ -296,6 +296,33 @@ def test_directives(three: Cluster) -> None:
     assert third.wait_event("present").present.length_bytes == 0
 
 
+def test_directives_for_one_chunk_keep_their_order(three: Cluster) -> None:
+    """A copy takes longer than the order behind it to delete what it makes."""
+    info = write(three, "/file", content_of(4 * MIB))
+    (chunk,) = three.master.files[info.inode].chunks
+    for node in three.nodes[:2]:
+        direct = node.control.directive
+        seal = agent_pb2.SealReplica(chunk=chunk.number, version=1, length_bytes=4 * MIB)
+        three.wait(direct(agent_pb2.Directive(seal=seal)))
+        assert not node.wait_event("present").present.sealed
+        assert node.wait_event("present").present.sealed
+    third = three.nodes[2]
+    fetch = agent_pb2.FetchChunk(
+        chunk=chunk.number,
+        version=1,
+        length_bytes=4 * MIB,
+        sources=[three.master.nodes["n0"]],
+    )
+    delete = agent_pb2.DeleteChunk(chunk=chunk.number, below_version=2)
+    for _ in range(3):
+        three.wait(third.control.directive(agent_pb2.Directive(fetch=fetch)))
+        three.wait(third.control.directive(agent_pb2.Directive(delete=delete)))
+    for _ in range(3):
+        assert third.wait_event("present").present.sealed
+        assert third.wait_event("deleted").deleted == chunk.number
+    assert third.reports() == {}
+
+
 def test_who_may_not_write_or_read(two: Cluster) -> None:
     info = write(two, "/file", content_of(MIB))
     viewer = two.make_client("viewer")

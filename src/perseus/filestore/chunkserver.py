@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from perseus.filestore.client_channels import (
     MasterFiles,
     abort,
 )
-from perseus.filestore.fetch import Directives
+from perseus.filestore.fetch import Directives, chunk_of
+from perseus.filestore.lanes import Lanes
 from perseus.filestore.movers import Movers
 from perseus.filestore.scrub import Scrubber
 from perseus.identity import roles
@@ -51,6 +53,7 @@ from perseus.runtime import memory
 
 # Streams served at once; more are told to come again.
 STREAMS_MAXIMUM = 128
+# Directives carried out at once; those for one chunk follow one another.
 DIRECTIVE_THREADS = 4
 STOP_GRACE_S = 0.5
 # How often to look for a renewed certificate: at least so often within its life.
@@ -101,7 +104,7 @@ class Chunkserver:
             lambda: time.time() - self._clock_ahead_s,
         )
         self._directives = Directives(self._store, self._channels, link.send_event)
-        self._pool = ThreadPoolExecutor(DIRECTIVE_THREADS, "directive")
+        self._lanes = Lanes(DIRECTIVE_THREADS, "directive")
         self._scrubber = Scrubber(self._store, config.scrub_interval_s)
         self._files = MasterFiles(self._identity.identity, config.cluster_id, config.master_address)
         self._server: Any = None
@@ -161,7 +164,9 @@ class Chunkserver:
         elif isinstance(message, messages.SetMaster):
             self._files.address = message.address
         elif isinstance(message, messages.Carry):
-            self._pool.submit(self._carry_out, message.directive)
+            directive = agent_pb2.Directive.FromString(message.directive)
+            work = partial(self._directives.carry_out, directive)
+            self._lanes.submit(chunk_of(directive), work)
         elif isinstance(message, messages.GetReports):
             self._link.send(messages.Reports(message.number, self._reports()))
         elif isinstance(message, messages.ShipEnd):
@@ -172,12 +177,6 @@ class Chunkserver:
             movers.cancel(message.number)
         elif isinstance(message, messages.Feed | messages.Place | messages.Ship):
             movers.start(message)
-
-    def _carry_out(self, directive: bytes) -> None:
-        try:
-            self._directives.carry_out(agent_pb2.Directive.FromString(directive))
-        except Exception:
-            _log.exception("a directive failed by a defect")
 
     def _reports(self) -> list[bytes]:
         return [report.SerializeToString() for report in self._store.reports()]

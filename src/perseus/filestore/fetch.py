@@ -1,6 +1,7 @@
 """Carries out the master's directives for replicas: fetch, delete, seal.
 
-Each is answered by a ChunkEvent, whatever happens.
+Each is answered by a ChunkEvent, whatever happens. Those for one chunk are to be
+given one after the other, in the master's order.
 """
 
 import time
@@ -131,6 +132,12 @@ class Directives:
         else:
             report = self._store.seal(seal.chunk, seal.version, seal.length_bytes)
         return agent_pb2.ChunkEvent(present=report)
+
+
+def chunk_of(directive: agent_pb2.Directive) -> int:
+    """The chunk that a directive is about; 0 when it is about none."""
+    kind = directive.WhichOneof("what")
+    return int(getattr(getattr(directive, kind), "chunk", 0)) if kind else 0
 
 
 def _is_whole(here: agent_pb2.ReplicaReport, fetch: agent_pb2.FetchChunk) -> bool:
