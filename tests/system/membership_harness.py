@@ -18,6 +18,7 @@ from perseus.membership.cluster_service import About, ClusterService
 from perseus.membership.commands import AddNode
 from perseus.membership.events import NodeChanged, NodeDown, NodeUp
 from perseus.membership.grpc_link import grpc_dialer
+from perseus.membership.history import Mark
 from perseus.membership.link import AgentLink
 from perseus.membership.service import AgentsService, caller_check
 from perseus.membership.sessions import Sessions
@@ -175,6 +176,7 @@ class Agent:
     directives: list[agent_pb2.Directive] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     may_act_until_s: float = 0.0
+    mark: Mark | None = None
     lost_at_s: list[float] = field(default_factory=list)
     refusals: list[PerseusError] = field(default_factory=list)
 
@@ -203,6 +205,9 @@ class Agent:
 
     def on_acknowledged(self, attempts: Sequence[str]) -> None:
         self.acknowledged.extend(attempts)
+
+    def on_state_mark(self, mark: Mark) -> None:
+        self.mark = mark
 
     def on_lease_renewed(self, until_s: float) -> None:
         self.may_act_until_s = until_s

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from harness import FAST_LEASE, Cluster, cluster, until
 
 from perseus.cli import devcluster
-from perseus.daemon import lifecycle
+from perseus.daemon import lifecycle, state_mark
 from perseus.errors import CorruptError, NotFoundError
 
 
@@ -92,3 +93,75 @@ def test_a_master_whose_disk_is_full_refuses_and_goes_on_with_room(small: Cluste
     until(lambda: small.perseus("fs", "put", "-", "/after", stdin=b"x").code == 0, "room again")
     assert len(small.perseus("--json", "fs", "ls", "/").ok().json()) == len(kept) + 1
     assert lifecycle.running_pid(small.folder / "node-1") == pid
+
+
+def _chunk_files(cluster: Cluster) -> set[Path]:
+    return set(cluster.folder.glob("node-*/chunks/*/*.data"))
+
+
+def _stop(cluster: Cluster, *names: str) -> None:
+    for name in names:
+        lifecycle.stop(cluster.folder / name)
+
+
+def _known_number(data: Path) -> int:
+    """The number of the change that a node keeps as the master's latest."""
+    return state_mark.load(data / "state.mark").number
+
+
+def _last_number(state: Path) -> int:
+    """The number of the latest change in a master's state."""
+    with sqlite3.connect(state) as connection:
+        query = "SELECT value FROM pairs WHERE key = CAST('history/number' AS BLOB)"
+        return int.from_bytes(connection.execute(query).fetchone()[0][1:], "big")
+
+
+def _put_back(data: Path, files: dict[str, bytes]) -> None:
+    for path in data.glob("state.db*"):
+        path.unlink()
+    for name, content in files.items():
+        (data / name).write_bytes(content)
+
+
+def test_an_old_backup_put_back_deletes_nothing_until_somebody_says_so(tmp_path: Path) -> None:
+    before, after = (random.Random(seed).randbytes(100_000) for seed in (5, 6))
+    with cluster(tmp_path, nodes=2, settings=FAST_LEASE) as two:
+        master = two.folder / "node-1"
+        two.perseus("fs", "put", "-", "/before", stdin=before).ok()
+        with sqlite3.connect(master / "state.db") as state, sqlite3.connect(tmp_path / "b") as copy:
+            state.backup(copy)
+        old = {"state.db": (tmp_path / "b").read_bytes()}
+        known = _last_number(tmp_path / "b")
+        held = _chunk_files(two)
+        two.perseus("fs", "put", "-", "/after", stdin=after).ok()
+        newer = _chunk_files(two) - held
+        assert len(newer) == 2
+        folders = [two.folder / name for name in ("node-1", "node-2")]
+        until(lambda: min(map(_known_number, folders)) > known, "both nodes keep a later mark")
+        _stop(two, "node-1")
+        newest = {path.name: path.read_bytes() for path in master.glob("state.db*")}
+
+        # The machine remembers by itself that there was more.
+        _put_back(master, old)
+        started = two.perseus("start", "--data", str(master))
+        assert started.code != 0 and "the master's state is an old copy" in started.stderr
+        assert "--accept-old-state" in started.stderr
+        _put_back(master, newest)
+        two.perseus("start", "--data", str(master)).ok()
+        assert two.perseus("fs", "cat", "/after").ok().stdout == after
+
+        # Where its folder is an old copy as a whole, its nodes remember.
+        _stop(two, "node-1")
+        _put_back(master, old)
+        (master / "state.mark").unlink()
+        two.perseus("start", "--data", str(master))
+        until(lambda: "old copy: node node-2" in two.perseus("doctor").text, "doctor tells of it")
+        assert "old copy: node node-1" in two.perseus("doctor").text
+        assert newer <= _chunk_files(two)
+
+        _stop(two, "node-1", "node-2")
+        two.perseus("start", "--data", str(master), "--accept-old-state").ok()
+        two.perseus("start", "--data", str(two.folder / "node-2")).ok()
+        until(lambda: not newer & _chunk_files(two), "what came after the backup is deleted")
+        assert two.perseus("fs", "cat", "/before").ok().stdout == before
+        assert "old copy" not in two.perseus("doctor").text

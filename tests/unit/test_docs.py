@@ -11,6 +11,7 @@ from perseus.filestore.namespace import Namespace
 from perseus.filestore.replication import Replication
 from perseus.identity.tokens import Tokens
 from perseus.jobs.state import Jobs
+from perseus.membership.history import History
 from perseus.membership.state import Membership
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 def test_the_architecture_names_each_machine_with_its_keys() -> None:
     rows = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
     for name, machine in (
+        ("history", History),
         ("tokens", Tokens),
         ("membership", Membership),
         ("namespace", Namespace),

@@ -352,6 +352,7 @@ def _add_cluster(commands: Subparsers) -> None:
     start.add_argument(
         "--advertise", metavar="HOST:PORT", default="", help="from now on others reach it there"
     )
+    start.add_argument("--accept-old-state", action="store_true", help="go on with an old backup")
     stop = _command(commands, "stop", "stop the daemon of a node", "setup:stop", "perseus stop")
     stop.add_argument("--data", metavar="FOLDER", help="the node's data folder")
     login = _command(

@@ -15,12 +15,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="perseusd", description=__doc__)
     parser.add_argument("--data", required=True, type=Path, help="the node's data folder")
     parser.add_argument("--ready", type=int, help="a descriptor that is told when all answers")
+    parser.add_argument(
+        "--accept-old-state",
+        action="store_true",
+        help="go on with an old copy of the master's state, giving up what came after it",
+    )
     options = parser.parse_args()
     ready = Ready(options.ready)
     try:
         from perseus.daemon.node import run
 
-        run(options.data.resolve(), ready.tell)
+        run(options.data.resolve(), ready.tell, options.accept_old_state)
     except PerseusError as error:
         ready.fail(error)
         print(f"perseusd: {error}", file=sys.stderr)

@@ -11,12 +11,14 @@ from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.state_mark import MarkKeeper
 from perseus.errors import LeaseLostError, PerseusError, UnavailableError
 from perseus.filestore.control import ChunkserverControl
 from perseus.identity.files import Identity
 from perseus.jobs.executor import Executor
 from perseus.jobs.outputs import OutputsService
 from perseus.membership.capacity import measure_capacity
+from perseus.membership.history import Mark
 from perseus.membership.link import AgentLink
 from perseus.membership.load import LoadMeter
 from perseus.membership.values import capacity_to_message
@@ -63,6 +65,7 @@ class Agent:
         self._random = random
         self._fatal = fatal
         self.control = ChunkserverControl(self._post_chunk_events)
+        self._marks = MarkKeeper(paths.mark, clock)
         self._meter = LoadMeter(paths.chunks)
         self._capacity = cluster_pb2.Capacity()
         self._directives: asyncio.Queue[agent_pb2.Directive] = asyncio.Queue(DIRECTIVES_MAXIMUM)
@@ -100,6 +103,7 @@ class Agent:
         await self.executor.start()
         self.outputs = OutputsService(self.executor)
         self._begin(self._carry_directives())
+        self._begin(self._marks.run())
 
     async def run(self, dial: Dial) -> None:
         """Keeps the stream to the master; returns only by the refusal that ends it."""
@@ -119,6 +123,7 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._marks.close()
         if hasattr(self, "executor"):
             await self.executor.close()
         await self.control.close()
@@ -128,6 +133,7 @@ class Agent:
 
     async def _hello(self) -> agent_pb2.Hello:
         replicas = await known_replicas(self.control)
+        mark = self._marks.mark
         return agent_pb2.Hello(
             protocol_minimum=PROTOCOL_MINIMUM,
             protocol_maximum=PROTOCOL_MAXIMUM,
@@ -139,6 +145,7 @@ class Agent:
             replicas=replicas or (),
             replicas_unknown=replicas is None,
             certificate_expires_at_s=self._identity().expires_at_s,
+            state_mark=agent_pb2.StateMark(run=mark.run, number=mark.number),
         )
 
     def _load(self) -> cluster_pb2.Load:
@@ -164,6 +171,10 @@ class Agent:
         self.answered.set()
         self._begin(self._tell_grant_key(welcome.grant_key))
         self.executor.on_welcome()
+
+    def take_state_mark(self, mark: Mark) -> None:
+        """The master tells how far its state is."""
+        self._marks.take(mark)
 
     def refused(self, refusal: PerseusError) -> None:
         """The master will not have this node as it is."""
@@ -293,6 +304,9 @@ class _Handlers:
 
     def on_acknowledged(self, attempts: Sequence[str]) -> None:
         self._agent.executor.acknowledged(attempts)
+
+    def on_state_mark(self, mark: Mark) -> None:
+        self._agent.take_state_mark(mark)
 
     def on_lease_renewed(self, ends_at_s: float) -> None:
         self._agent.renew_lease(ends_at_s)

@@ -64,6 +64,11 @@ class Paths:
         return self.data / "state.db"
 
     @property
+    def mark(self) -> Path:
+        """How far this node knows the master's state; see ``state_mark``."""
+        return self.data / "state.mark"
+
+    @property
     def chunks(self) -> Path:
         return self.data / "chunks"
 

@@ -52,22 +52,28 @@ def process_start(pid: int) -> str | None:
     return None if found is None else str(found.start_ticks)
 
 
-def start(data: Path, timeout_s: float = START_TIMEOUT_S) -> int:
+def start(data: Path, timeout_s: float = START_TIMEOUT_S, *, accept_old_state: bool = False) -> int:
     """Starts the daemon of ``data`` unless it runs; returns its process id.
 
-    Raises what the daemon raised, or UnavailableError after ``timeout_s``.
+    ``accept_old_state`` lets a master go on with an old copy of its state; ConflictError
+    when it runs already. Raises what the daemon raised, or UnavailableError after ``timeout_s``.
     """
     data = data.resolve()
     config_module.load(data)
     paths = Paths(data)
     pid = running_pid(data)
     if pid is not None:
+        if accept_old_state:
+            raise ConflictError(
+                f"the daemon of {data} runs (process {pid}), and takes that only when it starts",
+                hint="perseus stop; perseus start --accept-old-state",
+            )
         _await_door(data, pid, timeout_s)
         return pid
     paths.make()
     reader, writer = os.pipe()
     try:
-        process = _launch(data, paths.log, writer)
+        process = _launch(data, paths.log, writer, accept_old_state)
     finally:
         os.close(writer)
     with open(reader, "rb", buffering=0) as ready:
@@ -113,11 +119,16 @@ def hear_master(data: Path) -> None:
             raise RefusedError(finding["message"], hint=finding.get("command") or "perseus doctor")
 
 
-def _launch(data: Path, log: Path, ready: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "perseus.daemon", "--data", str(data), "--ready", str(ready)]
+def command(data: Path, accept_old_state: bool) -> list[str]:
+    """What runs the daemon of ``data``."""
+    accept = ["--accept-old-state"] if accept_old_state else []
+    return [sys.executable, "-m", "perseus.daemon", "--data", str(data), *accept]
+
+
+def _launch(data: Path, log: Path, ready: int, accept_old_state: bool) -> subprocess.Popen[bytes]:
     with open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
-            command,
+            [*command(data, accept_old_state), "--ready", str(ready)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import perseus
+from perseus.daemon import state_mark
 from perseus.daemon.config import NodeConfig, Paths
 from perseus.daemon.run_guard import RunGuard
 from perseus.filestore.events import DiscardOutputs
@@ -26,8 +27,9 @@ from perseus.jobs.service import JobsService
 from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import JobChanged
 from perseus.membership.cluster_service import About, ClusterService
-from perseus.membership.commands import AddNode
+from perseus.membership.commands import CHANCE_BITS, AddNode, MasterStarted
 from perseus.membership.dialing import Dialer
+from perseus.membership.history import History
 from perseus.membership.local_link import local_dialer
 from perseus.membership.service import AgentsService, caller_check
 from perseus.membership.sessions import Sessions
@@ -65,7 +67,10 @@ class Master:
         settings: Settings,
         clock: Clock,
         random: Random,
+        accept_old_state: bool = False,
     ) -> None:
+        """With ``accept_old_state`` it goes on though machines know of a later state."""
+        self._accept_old_state = accept_old_state
         self._config = config
         self._paths = paths
         self._settings = settings
@@ -86,6 +91,7 @@ class Master:
         ``chunk_address`` is this node's chunkserver, through which the gateway reads.
         """
         self._store = SqliteStore(self._paths.state, self._config.cluster_id)
+        self.history = History()
         self.tokens = Tokens()
         self.membership = Membership(self._settings.lease_s)
         self.replication = Replication(self._settings, self.membership)
@@ -94,6 +100,7 @@ class Master:
         self.jobs = Jobs(self._settings, self.membership, self._locality)
         # Membership first: the others look at its nodes when they hear of them.
         machines: list[Machine] = [
+            self.history,
             self.tokens,
             self.membership,
             self.replication,
@@ -102,13 +109,28 @@ class Master:
         ]
         composite = Composite(machines)
         composite.load(self._store.items())
-        self._driver = Driver(composite, self._store, self._clock, self._deliver, fatal)
+        self._check_own_mark()
+        self.membership.guards = (self.history.check_hello, self.replication.check_hello)
+        self._driver = Driver(
+            composite, self._store, self._clock, self._deliver, fatal, self.history
+        )
+        await self._begin_run()
         self._build_services(identity, read_output, chunk_address)
         await self._add_own_node()
         self._tasks.append(asyncio.create_task(self._tick(fatal)))
         self._tasks.append(asyncio.create_task(self._sweep()))
         dialer = Dialer(self._driver, self.membership.nodes, self._config.node_id, self._clock)
         self._tasks.append(asyncio.create_task(dialer.run()))
+
+    def _check_own_mark(self) -> None:
+        """RefusedError when this machine itself knows of a later state than it has."""
+        if not self._accept_old_state:
+            self.history.check("this machine", state_mark.load(self._paths.mark))
+
+    async def _begin_run(self) -> None:
+        run = int(self._clock.time_s() * 1e6)
+        chance = self._random.bits(CHANCE_BITS)
+        await self._driver.do(MasterStarted(run, chance, self._accept_old_state))
 
     def _build_services(
         self, identity: Identity, read_output: ReadOutput, chunk_address: str
@@ -156,6 +178,7 @@ class Master:
         self._cluster.finding_providers.append(self._files.findings)
         self._cluster.finding_providers.append(self._jobs.findings)
         self._cluster.finding_providers.append(self._state_disk)
+        self._cluster.finding_providers.append(self._refused_nodes)
         self._agents = AgentsService(
             self._driver,
             self.membership,
@@ -164,6 +187,7 @@ class Master:
             grant_key,
             self._jobs.on_attempt_events,
             self._files.on_chunk_events,
+            lambda: self.history.mark,
         )
 
     def _describe_node(self, node: cluster_pb2.Node) -> None:
@@ -186,6 +210,18 @@ class Master:
                 "and every change of the cluster waits for it",
                 f"see what else keeps the disk of {folder} busy, or move it to a faster one",
             )
+
+    def _refused_nodes(self) -> Iterator[cluster_pb2.Finding]:
+        """Nodes that were not let in, though they are of the cluster."""
+        for node_id, refusal in self._agents.refusals.items():
+            node = self.membership.find(node_id)
+            if node is not None:
+                yield cluster_pb2.Finding(
+                    severity="error",
+                    subject=node.name,
+                    message=refusal.message,
+                    command=refusal.hint,
+                )
 
     def _finding(self, severity: str, message: str, command: str) -> cluster_pb2.Finding:
         return cluster_pb2.Finding(

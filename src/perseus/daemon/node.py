@@ -30,8 +30,11 @@ GC_THRESHOLDS = (20_000, 20, 20)
 _log = logging.getLogger("perseus.daemon")
 
 
-def run(data: Path, ready: Callable[[], None]) -> None:
-    """Runs the daemon of ``data`` until SIGTERM; ``ready`` is called when all doors answer."""
+def run(data: Path, ready: Callable[[], None], accept_old_state: bool = False) -> None:
+    """Runs the daemon of ``data`` until SIGTERM; ``ready`` is called when all doors answer.
+
+    With ``accept_old_state`` a master goes on though machines know of a later state of it.
+    """
     about = config_module.load(data)
     settings = config_module.effective_settings(about)
     paths = Paths(data)
@@ -43,14 +46,20 @@ def run(data: Path, ready: Callable[[], None]) -> None:
     lock = FolderLock(data)
     _start_log(paths.log, settings.log_level)
     try:
-        _run(about, paths, settings, ready)
+        _run(about, paths, settings, ready, accept_old_state)
     finally:
         with contextlib.suppress(FileNotFoundError):
             paths.pid.unlink()
         lock.release()
 
 
-def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[], None]) -> None:
+def _run(
+    about: NodeConfig,
+    paths: Paths,
+    settings: Settings,
+    ready: Callable[[], None],
+    accept_old_state: bool,
+) -> None:
     from perseus.daemon.reissue import reissue
     from perseus.daemon.serving import Daemon
     from perseus.filestore import chunkserver
@@ -68,7 +77,7 @@ def _run(about: NodeConfig, paths: Paths, settings: Settings, ready: Callable[[]
     reissue(about, paths, settings)
     _tune()
     memory.start_trimming()
-    asyncio.run(Daemon(about, paths, settings, forked).serve(ready))
+    asyncio.run(Daemon(about, paths, settings, forked, accept_old_state).serve(ready))
 
 
 def _tune() -> None:

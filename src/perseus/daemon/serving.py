@@ -49,8 +49,14 @@ class Daemon:
     """One node's daemon; ``serve`` it once."""
 
     def __init__(
-        self, config: NodeConfig, paths: Paths, settings: Settings, spawner: RealSpawner
+        self,
+        config: NodeConfig,
+        paths: Paths,
+        settings: Settings,
+        spawner: RealSpawner,
+        accept_old_state: bool = False,
     ) -> None:
+        self._accept_old_state = accept_old_state
         self._config = config
         self._paths = paths
         self._settings = settings
@@ -128,7 +134,14 @@ class Daemon:
         if self._config.is_master:
             from perseus.daemon.master import Master
 
-            master = Master(self._config, self._paths, self._settings, self._clock, self._random)
+            master = Master(
+                self._config,
+                self._paths,
+                self._settings,
+                self._clock,
+                self._random,
+                self._accept_old_state,
+            )
             self._master_role = master
             stack.push_async_callback(master.stop)
             read_output = self._read_output(agent, master)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+from perseus.errors import RefusedError
 from perseus.filestore.replication_events import (
     CheckReplica,
     ChunkAllocated,
@@ -46,7 +47,9 @@ from perseus.filestore.replication_state import (
     probe_directive,
     seal_directive,
 )
+from perseus.membership.commands import Connect, MasterStarted
 from perseus.membership.events import NodeChanged, NodeDown, NodeUp, Replica
+from perseus.membership.history import HINT
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.machine import Event, Instant, Step, Tick
 from perseus.settings import Settings
@@ -114,6 +117,7 @@ class Replication:
             NodeUp: self._node_up,
             NodeDown: self._node_down,
             NodeChanged: lambda at, event: None,
+            MasterStarted: self._begin_run,
         }
         self.events: Sequence[type[Event]] = tuple(self._handlers)
 
@@ -125,6 +129,22 @@ class Replication:
         """What follows from ``event``."""
         self._handlers[type(event)](at, event)
         return self._state.finish()
+
+    def _begin_run(self, at: Instant, event: MasterStarted) -> None:
+        first_id = max(event.run, self._state.next_id + event.chance)
+        self._state.begin_run(first_id, event.accept_old_state)
+
+    def check_hello(self, name: str, event: Connect) -> None:
+        """RefusedError for a node with a replica that was made under a later state than this;
+        for Membership.guards."""
+        for replica in event.replicas:
+            if replica.chunk not in self._state.chunks and not self._state.was_used(replica.chunk):
+                raise RefusedError(
+                    f"the master's state is an old copy: node {name} has a replica of chunk "
+                    f"{replica.chunk:016x}, which was made after it; so that this is not "
+                    f"deleted, node {name} is kept apart from it",
+                    hint=HINT,
+                )
 
     # The namespace's word.
 
@@ -256,7 +276,7 @@ class Replication:
     def _present(self, at: Instant, node_id: str, replica: Replica) -> None:
         chunk = self._state.chunks.get(replica.chunk)
         if chunk is None:
-            if replica.chunk < self._state.next_id:
+            if self._state.was_used(replica.chunk):
                 self._garbage.add(node_id, replica.chunk, replica.version + 1)
             return
         is_holder = node_id in chunk.nodes
@@ -322,7 +342,7 @@ class Replication:
     def _corrupt(self, at: Instant, node_id: str, report: agent_pb2.CorruptReplica) -> None:
         chunk = self._state.chunks.get(report.chunk)
         if chunk is None:
-            if report.chunk < self._state.next_id:
+            if self._state.was_used(report.chunk):
                 self._garbage.add(node_id, report.chunk, report.version + 1)
             return
         text = (

@@ -1,11 +1,14 @@
 """Chunks and who holds them: the replication's state, and one step's bookkeeping.
 
 ``chunk/`` + id (8 bytes) holds a version byte and msgpack of a ChunkRecord;
-``chunk/next`` an id below which any chunk id may have been used, so that a
-replica of an unknown chunk below it is garbage for sure. What is not durable,
-nodes say again with each new session.
+``chunk/next`` the id of the next chunk, ``chunk/gaps`` the ranges below it that were
+never used. So a replica of an unknown chunk is garbage for sure when its id was used;
+else it was made under a later state than this one. Each run of the master goes on at
+an id by the clock, so that an old copy of the state that goes on uses no id again.
+What is not durable, nodes say again with each new session.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
@@ -19,8 +22,10 @@ from perseus.runtime.machine import Effect, Event, Step, Write
 
 PREFIX = b"chunk/"
 NEXT = PREFIX + b"next"
+GAPS = PREFIX + b"gaps"
 SCHEMA = 1
-ID_BATCH = 1000
+# Gaps that are remembered; the ids of older ones count as used.
+GAPS_MAXIMUM = 1000
 # Length of a chunk that is being written.
 OPEN = -1
 FIRST_VERSION = 1
@@ -135,7 +140,8 @@ class State:
         self.chunks: dict[int, Chunk] = {}
         self.on_node: dict[str, set[int]] = {}
         self.next_id = 1
-        self.reserved = 1
+        # Ranges of ids (from, to) below it that were never used, in their order.
+        self.gaps: list[tuple[int, int]] = []
         # Open chunks in whose chain a node is.
         self.open_on: dict[str, int] = {}
         # Holders of sealed chunks that have not yet said that theirs is sealed, too.
@@ -165,7 +171,10 @@ class State:
                 )
             body = memoryview(value)[1:]
             if key == NEXT:
-                self.next_id = self.reserved = msgspec.msgpack.decode(body, type=int)
+                self.next_id = msgspec.msgpack.decode(body, type=int)
+                continue
+            if key == GAPS:
+                self.gaps = msgspec.msgpack.decode(body, type=list[tuple[int, int]])
                 continue
             chunk_id = int.from_bytes(key[len(PREFIX) :], "big")
             self._insert(Chunk(chunk_id, decoder.decode(body)))
@@ -194,13 +203,29 @@ class State:
     def allocate(self, chunk_id: int, record: ChunkRecord) -> Chunk:
         """A new chunk under an id from ``next_id`` on."""
         self.next_id = max(self.next_id, chunk_id + 1)
-        if self.next_id > self.reserved:
-            self.reserved = self.next_id + ID_BATCH
-            self._writes.append(Write(NEXT, _HEAD + msgspec.msgpack.encode(self.reserved)))
+        self._writes.append(_next_write(self.next_id))
         chunk = Chunk(chunk_id, record)
         self._insert(chunk)
         self._dirty[chunk_id] = chunk
         return chunk
+
+    def begin_run(self, first_id: int, forget_gaps: bool) -> None:
+        """Goes on at that id, if it is not used yet; with ``forget_gaps`` whatever replica
+        is not known by then is garbage."""
+        if forget_gaps:
+            self.gaps = []
+        elif first_id > self.next_id:
+            self.gaps = [*self.gaps, (self.next_id, first_id)][-GAPS_MAXIMUM:]
+        self.next_id = max(self.next_id, first_id)
+        gaps = msgspec.msgpack.encode(self.gaps)
+        self._writes += [_next_write(self.next_id), Write(GAPS, _HEAD + gaps)]
+
+    def was_used(self, chunk_id: int) -> bool:
+        """Whether this state, or one before it, has made a chunk of that id."""
+        if chunk_id >= self.next_id:
+            return False
+        place = bisect_right(self.gaps, chunk_id, key=_gap_begin) - 1
+        return place < 0 or chunk_id >= self.gaps[place][1]
 
     def set_nodes(self, chunk: Chunk, nodes: tuple[str, ...]) -> None:
         """Changes who holds it."""
@@ -293,6 +318,14 @@ class State:
             self.open_on[node_id] -= 1
         self.corrupt.discard((chunk.id, node_id))
         self.confirm(chunk, node_id)
+
+
+def _gap_begin(gap: tuple[int, int]) -> int:
+    return gap[0]
+
+
+def _next_write(next_id: int) -> Write:
+    return Write(NEXT, _HEAD + msgspec.msgpack.encode(next_id))
 
 
 def _key(chunk: int) -> bytes:

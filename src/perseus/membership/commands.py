@@ -7,6 +7,20 @@ from perseus.membership.events import Replica
 from perseus.membership.values import Capacity, Load
 from perseus.runtime.machine import Event
 
+# Of MasterStarted.chance.
+CHANCE_BITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class MasterStarted(Event):
+    """The master begins a run, before anything else is stepped. Never raises."""
+
+    # Microseconds since 1970, and a random number for when that clock is behind.
+    run: int
+    chance: int
+    # Somebody said that the state is to go on, though machines know of a later one.
+    accept_old_state: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class AddNode(Event):
@@ -43,6 +57,8 @@ class Connect(Event):
     certificate_expires_at_s: float = 0.0
     # False while the node cannot tell which replicas it has; then it lists none.
     replicas_known: bool = True
+    # The run and number of the master's state that the node was told last; zeros for none.
+    state_mark: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

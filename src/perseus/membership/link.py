@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from perseus.errors import IncompatibleError, PerseusError, RefusedError
+from perseus.membership.history import Mark
 from perseus.membership.lease import HeldLease
 from perseus.membership.stream import AgentStream, MasterLink
 from perseus.membership.waiting import first_to_end, within
@@ -54,6 +55,9 @@ class LinkHandlers(Protocol):
 
     def on_acknowledged(self, attempts: Sequence[str]) -> None:
         """The ends of these attempts are durable at the master."""
+
+    def on_state_mark(self, mark: Mark) -> None:
+        """How far the master's state is on its disk; to be told in the next Hello."""
 
     def on_lease_renewed(self, until_s: float) -> None:
         """The node may act until then by ``clock.now_s``; the margin is taken off already."""
@@ -214,6 +218,9 @@ class AgentLink:
             self._hand_on(await stream.receive())
 
     def _hand_on(self, message: agent_pb2.MasterMessage) -> None:
+        if message.HasField("state_mark"):
+            mark = message.state_mark
+            self._handlers.on_state_mark(Mark(mark.run, mark.number))
         if message.acknowledged_attempts:
             self._handlers.on_acknowledged(list(message.acknowledged_attempts))
         if message.directives:

@@ -29,6 +29,7 @@ from perseus.membership.commands import (
     Welcomed,
 )
 from perseus.membership.events import Replica
+from perseus.membership.history import Mark
 from perseus.membership.reports import Reports
 from perseus.membership.sessions import Outbox, Sessions
 from perseus.membership.state import Membership
@@ -61,9 +62,11 @@ class AgentsService:
         grant_key: bytes,
         on_attempt_events: AttemptEvents,
         on_chunk_events: ChunkEvents,
+        state_mark: Callable[[], Mark] = Mark,
     ) -> None:
         """The handlers get (node_id, session, events); the events of a node come in order,
-        the next only after the handler of those before has returned."""
+        the next only after the handler of those before has returned. ``state_mark`` says how
+        far the master's state is on disk."""
         self._driver = driver
         self._membership = membership
         self._sessions = sessions
@@ -71,6 +74,9 @@ class AgentsService:
         self._grant_key = grant_key
         self._on_attempt_events = on_attempt_events
         self._on_chunk_events = on_chunk_events
+        self._state_mark = state_mark
+        # Nodes of the cluster that were refused when they dialled last, and why.
+        self.refusals: dict[str, RefusedError] = {}
         # Ends of sessions that are being recorded; their streams are gone already.
         self._endings: set[asyncio.Future[None]] = set()
         self._closing = False
@@ -96,13 +102,21 @@ class AgentsService:
             raise UnavailableError("the master is stopping")
         incoming = requests.__aiter__()
         hello = await self._first_message(incoming)
-        connected = await self._open_session(_connect_event(node_id, hello))
+        try:
+            connected = await self._open_session(_connect_event(node_id, hello))
+        except RefusedError as refusal:
+            if self._membership.find(node_id) is not None:
+                self.refusals[node_id] = refusal
+            raise
+        self.refusals.pop(node_id, None)
         reading: asyncio.Task[None] | None = None
         try:
             outbox = self._sessions.outbox(node_id, connected.session)
             # In memory alone: there is nothing to wait for.
             self._driver.begin(Welcomed(node_id, connected.session)).add_done_callback(_ignore)
-            yield agent_pb2.MasterMessage(welcome=self._welcome(connected))
+            yield agent_pb2.MasterMessage(
+                welcome=self._welcome(connected), state_mark=self._mark_message()
+            )
             reading = asyncio.ensure_future(self._read(incoming, connected, outbox))
             while (message := await outbox.take()) is not None:
                 yield message
@@ -162,6 +176,10 @@ class AgentsService:
             grant_key=self._grant_key,
         )
 
+    def _mark_message(self) -> agent_pb2.StateMark:
+        mark = self._state_mark()
+        return agent_pb2.StateMark(run=mark.run, number=mark.number)
+
     async def _read(
         self,
         incoming: AsyncIterator[agent_pb2.AgentMessage],
@@ -197,7 +215,8 @@ class AgentsService:
                 raise InvalidError("a second Hello on one stream")
             if message.HasField("heartbeat"):
                 self._renew(message.heartbeat, connected)
-                outbox.answer(message.heartbeat.number, self._clock.time_s())
+                time_s = self._clock.time_s()
+                outbox.answer(message.heartbeat.number, time_s, self._mark_message())
             await reports.put(message.attempt_events, message.chunk_events)
 
     def _renew(self, beat: agent_pb2.Heartbeat, connected: Connected) -> None:
@@ -249,6 +268,7 @@ def _connect_event(node_id: str, hello: agent_pb2.Hello) -> Connect:
         replicas=replicas,
         certificate_expires_at_s=hello.certificate_expires_at_s,
         replicas_known=not hello.replicas_unknown,
+        state_mark=(hello.state_mark.run, hello.state_mark.number),
     )
 
 

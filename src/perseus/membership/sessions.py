@@ -30,6 +30,8 @@ class Outbox:
         # The latest heartbeat to answer; 0 for none. It answers those before it, too.
         self._heartbeat = 0
         self._heartbeat_at_s = 0.0
+        # How far the master's state was on disk when it came.
+        self._state_mark: agent_pb2.StateMark | None = None
         self._wake = asyncio.Event()
         self._ended = False
         self._error: PerseusError | None = None
@@ -44,10 +46,14 @@ class Outbox:
         self._acknowledged.extend(attempts)
         self._added()
 
-    def answer(self, heartbeat: int, time_s: float) -> None:
-        """Answers a heartbeat; ``time_s`` is now, since 1970, by the master's clock."""
+    def answer(
+        self, heartbeat: int, time_s: float, state_mark: agent_pb2.StateMark | None = None
+    ) -> None:
+        """Answers a heartbeat, and tells how far the master's state is on disk; ``time_s`` is
+        now, since 1970, by the master's clock."""
         self._heartbeat = heartbeat
         self._heartbeat_at_s = time_s
+        self._state_mark = state_mark
         self._wake.set()
 
     def end(self, error: PerseusError | None = None) -> None:
@@ -70,6 +76,8 @@ class Outbox:
         if self._heartbeat:
             message.heartbeat_answer.number = self._heartbeat
             message.heartbeat_answer.time_s = self._heartbeat_at_s
+            if self._state_mark is not None:
+                message.state_mark.CopyFrom(self._state_mark)
             self._heartbeat = 0
         message.acknowledged_attempts.extend(self._acknowledged)
         self._acknowledged.clear()

@@ -15,7 +15,7 @@ Invariants:
   LeaseLostError and must say Hello again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -131,6 +131,8 @@ class Membership:
         self._nodes: dict[str, _Node] = {}
         self._ids_by_name: dict[str, str] = {}
         self._last_step_s: float | None = None
+        # Asked with a node's name before it connects; they raise RefusedError, and only read.
+        self.guards: Sequence[Callable[[str, Connect], None]] = ()
 
     # What others read.
 
@@ -261,8 +263,10 @@ class Membership:
                 f"node {event.node_id} is not (or no longer) part of this cluster",
                 hint="join again with a new token, made on the master: perseus token create",
             )
-        protocol = self._common_protocol(node.record.name, event)
         record = node.record
+        protocol = self._common_protocol(record.name, event)
+        for guard in self.guards:
+            guard(record.name, event)
         record.alive = True
         record.lost_since_s = 0.0
         record.lease_s = self.lease_s

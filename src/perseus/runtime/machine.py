@@ -162,6 +162,16 @@ class Committer(Protocol):
         """Why what needs room is to be refused just now; None while there is room."""
 
 
+class Numbering(Protocol):
+    """Counts transactions; see ``membership.history``."""
+
+    def take(self) -> Write:
+        """The number of the next one, to be committed with it."""
+
+    def keep(self, write: Write) -> None:
+        """The transaction with that number is durable."""
+
+
 class Driver:
     """Steps a machine, persists, then delivers: rule 2, persist before sending.
 
@@ -177,12 +187,14 @@ class Driver:
         clock: Clock,
         deliver: Callable[[Effect], None],
         on_failure: Callable[[BaseException], None],
+        numbering: Numbering | None = None,
     ) -> None:
         self.machine = machine
         self._committer = committer
         self._clock = clock
         self._deliver = deliver
         self._on_failure = on_failure
+        self._numbering = numbering
         self._failure: BaseException | None = None
         self._completions: set[asyncio.Future[Any]] = set()
 
@@ -217,18 +229,24 @@ class Driver:
             # Memory may be ahead of the disk, and nothing more may be told from it.
             self._fail(defect)
             raise
-        completion = asyncio.ensure_future(self._complete(step))
+        number = None
+        if self._numbering is not None and step.writes:
+            number = self._numbering.take()
+            step.writes.append(number)
+        completion = asyncio.ensure_future(self._complete(step, number))
         # The event loop itself holds tasks weakly.
         self._completions.add(completion)
         completion.add_done_callback(self._completions.discard)
         return completion
 
-    async def _complete(self, step: Step) -> Any:
+    async def _complete(self, step: Step, number: Write | None) -> Any:
         try:
             await self._committer.commit(step.writes)
         except Exception as failure:
             self._fail(failure)
             raise
+        if self._numbering is not None and number is not None:
+            self._numbering.keep(number)
         for effect in step.effects:
             assert isinstance(effect, Effect)
             self._deliver(effect)

@@ -3,7 +3,6 @@
 import getpass
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -122,12 +121,12 @@ def start(invocation: Invocation) -> int:
     if invocation.options.advertise:
         lifecycle.advertise(data, invocation.options.advertise)
     if invocation.options.foreground:
-        command = [sys.executable, "-m", "perseus.daemon", "--data", str(data)]
+        command = lifecycle.command(data, invocation.options.accept_old_state)
         if invocation.console.as_json:
             # The daemon takes our place, and with it this number.
             invocation.console.json({"data": str(data), "pid": os.getpid()})
         os.execve(command[0], command, lifecycle.environment())
-    pid = lifecycle.start(data)
+    pid = lifecycle.start(data, accept_old_state=invocation.options.accept_old_state)
     try:
         lifecycle.hear_master(data)
     except RefusedError as error:

@@ -22,19 +22,21 @@ class AgentMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., attempt_events: _Optional[_Iterable[_Union[AttemptEvent, _Mapping]]] = ..., chunk_events: _Optional[_Iterable[_Union[ChunkEvent, _Mapping]]] = ...) -> None: ...
 
 class MasterMessage(_message.Message):
-    __slots__ = ("welcome", "heartbeat_answer", "directives", "acknowledged_attempts")
+    __slots__ = ("welcome", "heartbeat_answer", "directives", "acknowledged_attempts", "state_mark")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_ANSWER_FIELD_NUMBER: _ClassVar[int]
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    STATE_MARK_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     heartbeat_answer: HeartbeatAnswer
     directives: _containers.RepeatedCompositeFieldContainer[Directive]
     acknowledged_attempts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_answer: _Optional[_Union[HeartbeatAnswer, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[Directive, _Mapping]]] = ..., acknowledged_attempts: _Optional[_Iterable[str]] = ...) -> None: ...
+    state_mark: StateMark
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_answer: _Optional[_Union[HeartbeatAnswer, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[Directive, _Mapping]]] = ..., acknowledged_attempts: _Optional[_Iterable[str]] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown")
+    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown", "state_mark")
     PROTOCOL_MINIMUM_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +47,7 @@ class Hello(_message.Message):
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    STATE_MARK_FIELD_NUMBER: _ClassVar[int]
     protocol_minimum: int
     protocol_maximum: int
     version: str
@@ -55,7 +58,16 @@ class Hello(_message.Message):
     replicas: _containers.RepeatedCompositeFieldContainer[ReplicaReport]
     certificate_expires_at_s: float
     replicas_unknown: bool
-    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ...) -> None: ...
+    state_mark: StateMark
+    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ...) -> None: ...
+
+class StateMark(_message.Message):
+    __slots__ = ("run", "number")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    run: int
+    number: int
+    def __init__(self, run: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "lease_s", "session", "node_id", "node_name", "grant_key")
