@@ -43,6 +43,19 @@ def test_what_is_called_takes_the_same_arguments(blocking: Any, awaited: Any) ->
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), PAIRS)
+def test_help_tells_what_the_blocking_side_tells(blocking: Any, awaited: Any) -> None:
+    for name in _names(blocking):
+        ours = getattr(awaited, name, None)
+        if inspect.isfunction(ours):
+            assert ours.__doc__ and ours.__qualname__ == f"{awaited.__name__}.{name}"
+            assert inspect.iscoroutinefunction(ours) or inspect.isasyncgenfunction(ours)
+            theirs = inspect.signature(getattr(blocking, name)).parameters
+            for parameter in inspect.signature(ours).parameters.values():
+                if parameter.kind is not parameter.VAR_KEYWORD:
+                    assert parameter.default == theirs[parameter.name].default
+
+
+@pytest.mark.parametrize(("blocking", "awaited"), PAIRS)
 def test_what_is_entered_there_is_entered_here(blocking: Any, awaited: Any) -> None:
     assert hasattr(blocking, "__enter__") == hasattr(awaited, "__aenter__")
 

@@ -1,6 +1,7 @@
 """The same API for asyncio: ``await perseus.connect_async()`` or ``perseus.aio.connect()``.
 
-Names and arguments are those of ``perseus.client.cluster``; what waits is
+Names, arguments and words are those of ``perseus.client.cluster``, from which the
+methods are made (``awaited``, ``iterated``); what waits is
 awaited, also a property that asks the cluster (``await task.exit_code``), and what
 iterates is iterated with ``async for``. The calls run on threads of the cluster's own,
 at most THREADS_MAXIMUM at once. A call that is cancelled gives up what it waits for and
@@ -10,38 +11,26 @@ that task keeps it until something comes, and up to LEFT_MAXIMUM of these cost n
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import (
     AsyncIterator,
     Callable,
     Coroutine,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, TypeVar, Unpack
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
 
 from perseus.client import cluster as sync
 from perseus.client import giving_up
 from perseus.client.cluster import RunOptions, SubmitOptions
 from perseus.client.context import Context
-from perseus.client.files import AnyPath, File, Files, Progress
+from perseus.client.files import AnyPath, File, Files
 from perseus.client.jobs import Job, Task
-from perseus.client.messages import (
-    ClusterInfo,
-    DiskUsage,
-    Ending,
-    FileInfo,
-    Finding,
-    FollowEvent,
-    JobInfo,
-    NewToken,
-    NodeInfo,
-    TaskInfo,
-    TokenInfo,
-)
+from perseus.client.messages import Ending
 from perseus.client.output import Output
 
 THREADS_MAXIMUM = 64
@@ -49,6 +38,10 @@ THREADS_MAXIMUM = 64
 LEFT_MAXIMUM = 192
 
 Result = TypeVar("Result")
+# The blocking side's class, and what a method of it is given.
+Blocking = TypeVar("Blocking")
+Given = ParamSpec("Given")
+Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
 
 
 async def connect(
@@ -84,8 +77,9 @@ class _Pool:
                 call.give_up()
                 raise
 
-    async def iterate(self, items: Iterator[Result]) -> AsyncIterator[Result]:
-        """Takes items one by one; leaving early closes the iterator."""
+    async def iterate(self, begin: Callable[[], Iterator[Result]]) -> AsyncIterator[Result]:
+        """Takes the items of an iterator one by one; leaving early closes it."""
+        items = await self.call(begin)
         end = object()
         try:
             while (item := await self.call(next, items, end)) is not end:
@@ -102,12 +96,60 @@ class _Pool:
         self._threads.shutdown(wait=False)
 
 
-class AsyncCluster:
+class _Beside(Generic[Blocking]):
+    """An object of the blocking side, and the threads that its calls run on."""
+
+    def __init__(self, blocking: Blocking, pool: _Pool) -> None:
+        self._blocking = blocking
+        self._pool = pool
+
+
+def awaited(
+    method: Callable[Concatenate[Blocking, Given], Result],
+) -> Callable[Concatenate[_Beside[Blocking], Given], Coroutine[Any, Any, Result]]:
+    """A method of the blocking side to be awaited, with its arguments and its words."""
+
+    @_named_after(method)
+    async def call(
+        self: _Beside[Blocking], /, *arguments: Given.args, **options: Given.kwargs
+    ) -> Result:
+        return await self._pool.call(method, self._blocking, *arguments, **options)
+
+    return call
+
+
+def iterated(
+    method: Callable[Concatenate[Blocking, Given], Iterator[Result]],
+) -> Callable[Concatenate[_Beside[Blocking], Given], AsyncIterator[Result]]:
+    """One that iterates, for ``async for``; it begins with the first item."""
+
+    @_named_after(method)
+    async def iterate(
+        self: _Beside[Blocking], /, *arguments: Given.args, **options: Given.kwargs
+    ) -> AsyncIterator[Result]:
+        begin = functools.partial(method, self._blocking, *arguments, **options)
+        async for item in self._pool.iterate(begin):
+            yield item
+
+    return iterate
+
+
+def _named_after(method: Callable[..., Any]) -> Callable[[Wrapper], Wrapper]:
+    """What ``functools.wraps`` does, but for where it stands: in the class Async... of here."""
+
+    def name(wrapper: Wrapper) -> Wrapper:
+        functools.update_wrapper(wrapper, method, ("__name__", "__doc__", "__annotations__"))
+        wrapper.__qualname__ = f"Async{method.__qualname__}"
+        return wrapper
+
+    return name
+
+
+class AsyncCluster(_Beside[sync.Cluster]):
     """``Cluster`` for asyncio; use it in an ``async with`` block."""
 
     def __init__(self, cluster: sync.Cluster) -> None:
-        self._cluster = cluster
-        self._pool = _Pool()
+        super().__init__(cluster, _Pool())
         self.context = cluster.context
         self.fs = AsyncFiles(cluster.fs, self._pool)
 
@@ -120,166 +162,95 @@ class AsyncCluster:
     async def close(self) -> None:
         """As ``Cluster.close``: whatever still waits ends with UnavailableError."""
         # Not on the pool: calls that wait may have all its threads.
-        await asyncio.to_thread(self._cluster.close)
+        await asyncio.to_thread(self._blocking.close)
         self._pool.close()
 
     async def run(self, argv: Sequence[str], **options: Unpack[RunOptions]) -> "AsyncTask":
         """As ``Cluster.run``."""
-        given = _blocking(options)
-        return AsyncTask(await self._pool.call(self._cluster.run, argv, **given), self._pool)
+        given = _unwrapped_options(options)
+        return AsyncTask(await self._pool.call(self._blocking.run, argv, **given), self._pool)
 
     async def submit(self, argv: Sequence[str], **options: Unpack[SubmitOptions]) -> "AsyncJob":
         """As ``Cluster.submit``."""
-        given = _blocking(options)
-        return AsyncJob(await self._pool.call(self._cluster.submit, argv, **given), self._pool)
+        given = _unwrapped_options(options)
+        return AsyncJob(await self._pool.call(self._blocking.submit, argv, **given), self._pool)
 
     async def job(self, job_id: str) -> "AsyncJob":
         """As ``Cluster.job``."""
-        return AsyncJob(await self._pool.call(self._cluster.job, job_id), self._pool)
+        return AsyncJob(await self._pool.call(self._blocking.job, job_id), self._pool)
 
-    async def jobs(self, *, active: bool = False, limit: int = 100) -> list[JobInfo]:
-        """As ``Cluster.jobs``."""
-        return await self._pool.call(self._cluster.jobs, active=active, limit=limit)
+    jobs = awaited(sync.Cluster.jobs)
 
     async def open(self, path: AnyPath, mode: str = "r") -> "AsyncFile":
         """As ``Cluster.open``; use it in an ``async with`` block."""
         return await self.fs.open(path, mode)
 
-    async def info(self) -> ClusterInfo:
-        """As ``Cluster.info``."""
-        return await self._pool.call(self._cluster.info)
-
-    async def nodes(self) -> list[NodeInfo]:
-        """As ``Cluster.nodes``."""
-        return await self._pool.call(self._cluster.nodes)
-
-    async def update_node(
-        self,
-        node: str,
-        *,
-        labels: Mapping[str, str] | None = None,
-        draining: bool | None = None,
-    ) -> NodeInfo:
-        """As ``Cluster.update_node``."""
-        return await self._pool.call(
-            self._cluster.update_node, node, labels=labels, draining=draining
-        )
-
-    async def remove_node(self, node: str, *, force: bool = False) -> None:
-        """As ``Cluster.remove_node``."""
-        await self._pool.call(self._cluster.remove_node, node, force=force)
-
-    async def diagnose(self) -> list[Finding]:
-        """As ``Cluster.diagnose``."""
-        return await self._pool.call(self._cluster.diagnose)
-
-    async def create_token(self, role: str = "node", ttl_s: float = 0.0) -> NewToken:
-        """As ``Cluster.create_token``."""
-        return await self._pool.call(self._cluster.create_token, role, ttl_s)
-
-    async def tokens(self) -> list[TokenInfo]:
-        """As ``Cluster.tokens``."""
-        return await self._pool.call(self._cluster.tokens)
-
-    async def revoke_token(self, token_id: str) -> None:
-        """As ``Cluster.revoke_token``."""
-        await self._pool.call(self._cluster.revoke_token, token_id)
+    info = awaited(sync.Cluster.info)
+    nodes = awaited(sync.Cluster.nodes)
+    update_node = awaited(sync.Cluster.update_node)
+    remove_node = awaited(sync.Cluster.remove_node)
+    diagnose = awaited(sync.Cluster.diagnose)
+    create_token = awaited(sync.Cluster.create_token)
+    tokens = awaited(sync.Cluster.tokens)
+    revoke_token = awaited(sync.Cluster.revoke_token)
 
 
-class AsyncJob:
+class AsyncJob(_Beside[Job]):
     """``Job`` for asyncio."""
 
     def __init__(self, job: Job, pool: _Pool) -> None:
-        self._job = job
-        self._pool = pool
+        super().__init__(job, pool)
         self.job_id = job.job_id
 
     @property
     def state(self) -> Coroutine[Any, Any, str]:
         """As ``Job.state``, awaited."""
-        return self._pool.call(lambda: self._job.state)
+        return self._pool.call(lambda: self._blocking.state)
 
     @property
     def exit_code(self) -> Coroutine[Any, Any, int | None]:
         """As ``Job.exit_code``, awaited."""
-        return self._pool.call(lambda: self._job.exit_code)
+        return self._pool.call(lambda: self._blocking.exit_code)
 
-    async def info(self, first_task: int = 0) -> JobInfo:
-        """As ``Job.info``."""
-        return await self._pool.call(self._job.info, first_task)
-
-    async def wait(self, timeout_s: float | None = None) -> JobInfo:
-        """As ``Job.wait``."""
-        return await self._pool.call(self._job.wait, timeout_s)
+    info = awaited(Job.info)
+    wait = awaited(Job.wait)
 
     async def task(self, index: int) -> "AsyncTask":
         """As ``Job.task``."""
-        return AsyncTask(await self._pool.call(self._job.task, index), self._pool)
+        return AsyncTask(await self._pool.call(self._blocking.task, index), self._pool)
 
     async def tasks(self) -> "AsyncIterator[AsyncTask]":
         """As ``Job.tasks``, for ``async for``."""
-        async for task in self._pool.iterate(self._job.tasks()):
+        async for task in self._pool.iterate(self._blocking.tasks):
             yield AsyncTask(task, self._pool)
 
-    def follow(
-        self,
-        *,
-        task: int | None = None,
-        stdout: bool = True,
-        stderr: bool = True,
-        follow: bool = True,
-    ) -> AsyncIterator[FollowEvent]:
-        """As ``Job.follow``, for ``async for``."""
-        events = self._job.follow(task=task, stdout=stdout, stderr=stderr, follow=follow)
-        return self._pool.iterate(events)
-
-    async def kill(self, signal: int | str = 15) -> int:
-        """As ``Job.kill``."""
-        return await self._pool.call(self._job.kill, signal)
-
-    async def retry(self) -> JobInfo:
-        """As ``Job.retry``."""
-        return await self._pool.call(self._job.retry)
-
-    async def why(self) -> list[str]:
-        """As ``Job.why``."""
-        return await self._pool.call(self._job.why)
+    follow = iterated(Job.follow)
+    kill = awaited(Job.kill)
+    retry = awaited(Job.retry)
+    why = awaited(Job.why)
 
 
-class AsyncOutput:
+class AsyncOutput(_Beside[Output]):
     """``Output`` for asyncio."""
 
     def __init__(self, output: Output, pool: _Pool) -> None:
-        self._output = output
-        self._pool = pool
+        super().__init__(output, pool)
         self.path = output.path
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self.lines()
 
-    def lines(self) -> AsyncIterator[bytes]:
-        """As ``Output.lines``, for ``async for``."""
-        return self._pool.iterate(self._output.lines())
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """As ``Output.chunks``, for ``async for``."""
-        return self._pool.iterate(self._output.chunks())
-
-    async def read(self) -> bytes:
-        """As ``Output.read``."""
-        return await self._pool.call(self._output.read)
-
-    async def text(self, encoding: str = "utf-8") -> str:
-        """As ``Output.text``."""
-        return await self._pool.call(self._output.text, encoding)
+    lines = iterated(Output.lines)
+    chunks = iterated(Output.chunks)
+    read = awaited(Output.read)
+    text = awaited(Output.text)
 
 
-class AsyncTask:
+class AsyncTask(_Beside[Task]):
     """``Task`` for asyncio."""
 
     def __init__(self, task: Task, pool: _Pool) -> None:
-        self._task = task
-        self._pool = pool
+        super().__init__(task, pool)
         self.job_id = task.job_id
         self.index = task.index
         self.stdout = AsyncOutput(task.stdout, pool)
@@ -294,56 +265,41 @@ class AsyncTask:
     @property
     def job(self) -> AsyncJob:
         """As ``Task.job``."""
-        return AsyncJob(self._task.job, self._pool)
+        return AsyncJob(self._blocking.job, self._pool)
 
     @property
     def exit_code(self) -> Coroutine[Any, Any, int | None]:
         """As ``Task.exit_code``, awaited."""
-        return self._pool.call(lambda: self._task.exit_code)
+        return self._pool.call(lambda: self._blocking.exit_code)
 
     @property
     def ending(self) -> Coroutine[Any, Any, Ending | None]:
         """As ``Task.ending``, awaited."""
-        return self._pool.call(lambda: self._task.ending)
+        return self._pool.call(lambda: self._blocking.ending)
 
     @property
     def messages(self) -> list[str]:
         """As ``Task.messages``."""
-        return self._task.messages
+        return self._blocking.messages
 
-    async def wait(self, timeout_s: float | None = None) -> int:
-        """As ``Task.wait``."""
-        return await self._pool.call(self._task.wait, timeout_s)
-
-    async def info(self) -> TaskInfo:
-        """As ``Task.info``."""
-        return await self._pool.call(self._task.info)
-
-    async def kill(self, signal: int | str = 15) -> None:
-        """As ``Task.kill``."""
-        await self._pool.call(self._task.kill, signal)
-
-    async def retry(self) -> JobInfo:
-        """As ``Task.retry``."""
-        return await self._pool.call(self._task.retry)
-
-    async def why(self) -> list[str]:
-        """As ``Task.why``."""
-        return await self._pool.call(self._task.why)
+    wait = awaited(Task.wait)
+    info = awaited(Task.info)
+    kill = awaited(Task.kill)
+    retry = awaited(Task.retry)
+    why = awaited(Task.why)
 
     async def close(self) -> None:
         """As ``Task.close``."""
         # Not on the pool: calls that wait may have all its threads.
-        await asyncio.to_thread(self._task.close)
+        await asyncio.to_thread(self._blocking.close)
 
 
-class AsyncFile:
+class AsyncFile(_Beside[File]):
     """``File`` for asyncio: a binary file whose calls are awaited. Leaving its ``async
     with`` block by an exception leaves no half-written file behind."""
 
     def __init__(self, file: File, pool: _Pool) -> None:
-        self._file = file
-        self._pool = pool
+        super().__init__(file, pool)
         self.path = file.path
         self.name = file.name
         self.mode = file.mode
@@ -355,43 +311,30 @@ class AsyncFile:
         await (self.close() if kind is None else self.abandon())
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pool.iterate(iter(self._file))
+        return self._pool.iterate(lambda: iter(self._blocking))
 
     @property
     def closed(self) -> bool:
         """Whether it was closed."""
-        return self._file.closed
+        return self._blocking.closed
 
     async def read(self, size: int = -1) -> bytes:
         """As ``File.read``: up to ``size`` bytes, all with -1."""
-        return await self._pool.call(self._file.read, size) or b""
+        return await self._pool.call(self._blocking.read, size) or b""
 
-    async def write(self, content: Any) -> int:
-        """As ``File.write``."""
-        return await self._pool.call(self._file.write, content)
-
-    async def flush(self) -> None:
-        """As ``File.flush``."""
-        await self._pool.call(self._file.flush)
-
-    async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As ``File.seek``."""
-        return await self._pool.call(self._file.seek, offset, whence)
+    write = awaited(File.write)
+    flush = awaited(File.flush)
+    seek = awaited(File.seek)
 
     def tell(self) -> int:
         """As ``File.tell``."""
-        return self._file.tell()
+        return self._blocking.tell()
 
-    async def close(self) -> None:
-        """As ``File.close``."""
-        await self._pool.call(self._file.close)
-
-    async def abandon(self) -> None:
-        """As ``File.abandon``."""
-        await self._pool.call(self._file.abandon)
+    close = awaited(File.close)
+    abandon = awaited(File.abandon)
 
 
-def _blocking(options: Mapping[str, Any]) -> dict[str, Any]:
+def _unwrapped_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of ``run`` with our files and outputs as those of the blocking side."""
     given = dict(options)
     if "stdin" in given:
@@ -403,143 +346,36 @@ def _blocking(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unwrapped(value: Any) -> Any:
     if isinstance(value, AsyncFile):
-        return value._file
-    return value._output if isinstance(value, AsyncOutput) else value
+        return value._blocking
+    return value._blocking if isinstance(value, AsyncOutput) else value
 
 
-class AsyncFiles:
-    """``Files`` for asyncio."""
+class AsyncFiles(_Beside[Files]):
+    """``Files`` for asyncio. ``progress`` and ``pieces`` are called, and taken, in a thread."""
 
-    def __init__(self, files: Files, pool: _Pool) -> None:
-        self._files = files
-        self._pool = pool
-
-    async def stat(self, path: AnyPath) -> FileInfo:
-        """As ``Files.stat``."""
-        return await self._pool.call(self._files.stat, path)
-
-    async def exists(self, path: AnyPath) -> bool:
-        """As ``Files.exists``."""
-        return await self._pool.call(self._files.exists, path)
-
-    async def ls(self, path: AnyPath = "/") -> list[FileInfo]:
-        """As ``Files.ls``."""
-        return await self._pool.call(self._files.ls, path)
-
-    async def mkdir(self, path: AnyPath, *, parents: bool = False) -> FileInfo:
-        """As ``Files.mkdir``."""
-        return await self._pool.call(self._files.mkdir, path, parents=parents)
-
-    async def mv(self, source: AnyPath, target: AnyPath, *, replace: bool = False) -> FileInfo:
-        """As ``Files.mv``."""
-        return await self._pool.call(self._files.mv, source, target, replace=replace)
-
-    async def rm(self, path: AnyPath, *, recursive: bool = False) -> int:
-        """As ``Files.rm``."""
-        return await self._pool.call(self._files.rm, path, recursive=recursive)
-
-    async def df(self, path: AnyPath = "/") -> DiskUsage:
-        """As ``Files.df``."""
-        return await self._pool.call(self._files.df, path)
-
-    def iterate(self, path: AnyPath = "/") -> AsyncIterator[FileInfo]:
-        """As ``Files.iterate``, for ``async for``."""
-        return self._pool.iterate(self._files.iterate(path))
+    stat = awaited(Files.stat)
+    exists = awaited(Files.exists)
+    ls = awaited(Files.ls)
+    mkdir = awaited(Files.mkdir)
+    mv = awaited(Files.mv)
+    rm = awaited(Files.rm)
+    df = awaited(Files.df)
+    iterate = iterated(Files.iterate)
 
     async def open(self, path: AnyPath, mode: str = "r") -> AsyncFile:
         """As ``Files.open``; use it in an ``async with`` block."""
-        return AsyncFile(await self._pool.call(self._files.open, path, mode), self._pool)
+        return AsyncFile(await self._pool.call(self._blocking.open, path, mode), self._pool)
 
-    def cat(
-        self, path: AnyPath, *, offset: int = 0, length: int = 0, follow: bool = False
-    ) -> AsyncIterator[bytes]:
-        """As ``Files.cat``, for ``async for``."""
-        return self._lazily(
-            lambda: self._files.cat(path, offset=offset, length=length, follow=follow)
-        )
+    cat = iterated(Files.cat)
+    tail = iterated(Files.tail)
 
-    def tail(
-        self, path: AnyPath, size_bytes: int = 10 << 10, *, follow: bool = False
-    ) -> AsyncIterator[bytes]:
-        """As ``Files.tail``, for ``async for``."""
-        return self._lazily(lambda: self._files.tail(path, size_bytes, follow=follow))
-
-    async def _lazily(self, begin: Callable[[], Iterator[bytes]]) -> AsyncIterator[bytes]:
-        async for piece in self._pool.iterate(await self._pool.call(begin)):
-            yield piece
-
-    async def read_bytes(self, path: AnyPath) -> bytes:
-        """As ``Files.read_bytes``."""
-        return await self._pool.call(self._files.read_bytes, path)
-
-    async def write_bytes(
-        self, path: AnyPath, content: bytes, *, replace: bool = True, parents: bool = False
-    ) -> FileInfo:
-        """As ``Files.write_bytes``."""
-        return await self._pool.call(
-            self._files.write_bytes, path, content, replace=replace, parents=parents
-        )
-
-    async def append(self, path: AnyPath, content: bytes, *, parents: bool = False) -> FileInfo:
-        """As ``Files.append``."""
-        return await self._pool.call(self._files.append, path, content, parents=parents)
-
-    async def write_stream(
-        self,
-        path: AnyPath,
-        pieces: Iterable[bytes],
-        *,
-        replace: bool = False,
-        append: bool = False,
-        parents: bool = False,
-        replicas: int = 0,
-        visible: bool = False,
-        bulk: bool = False,
-    ) -> FileInfo:
-        """As ``Files.write_stream``; ``pieces`` are taken in a thread."""
-        return await self._pool.call(
-            self._files.write_stream,
-            path,
-            pieces,
-            replace=replace,
-            append=append,
-            parents=parents,
-            replicas=replicas,
-            visible=visible,
-            bulk=bulk,
-        )
-
-    async def put(
-        self,
-        source: AnyPath | BinaryIO,
-        path: AnyPath,
-        *,
-        replace: bool = True,
-        parents: bool = False,
-        replicas: int = 0,
-        progress: Progress | None = None,
-    ) -> FileInfo:
-        """As ``Files.put``; ``progress`` is called in a thread."""
-        return await self._pool.call(
-            self._files.put,
-            source,
-            path,
-            replace=replace,
-            parents=parents,
-            replicas=replicas,
-            progress=progress,
-        )
-
-    async def get(
-        self,
-        path: AnyPath,
-        target: AnyPath | BinaryIO,
-        *,
-        progress: Progress | None = None,
-    ) -> int:
-        """As ``Files.get``; ``progress`` is called in a thread."""
-        return await self._pool.call(self._files.get, path, target, progress=progress)
+    read_bytes = awaited(Files.read_bytes)
+    write_bytes = awaited(Files.write_bytes)
+    append = awaited(Files.append)
+    write_stream = awaited(Files.write_stream)
+    put = awaited(Files.put)
+    get = awaited(Files.get)
 
     async def close(self) -> None:
         """As ``Files.close``."""
-        await asyncio.to_thread(self._files.close)
+        await asyncio.to_thread(self._blocking.close)
