@@ -109,6 +109,24 @@ TASK_VARIABLES = {
     "PERSEUS_SOCKET": "The Unix socket of the node's daemon.",
 }
 
+OTHER_INTRODUCTION = """
+## Other variables
+
+| variable | read by | meaning |
+|---|---|---|
+"""
+OTHER_VARIABLES = {
+    "PERSEUS_DEBUG": (
+        "the command line",
+        "Not empty: what fails by a defect of Perseus is told with its traceback.",
+    ),
+    "PERSEUS_EXIT_WITH_PID": (
+        "a daemon",
+        "The id of a process; when that ends, the daemon ends too. "
+        "For tests and programs that start daemons of their own.",
+    ),
+}
+
 
 def client_part() -> str:
     """Settings of clients, and the variables of tasks."""
@@ -119,12 +137,16 @@ def client_part() -> str:
     names = ", ".join(f"`{name}`" for name in sorted(entry[0] for entry in FLAGS.values()))
     run = f"\n\nThe names in `[run]`, each also `PERSEUS_RUN_NAME` in capitals: {names}.\n"
     variables = [f"| `{name}` | {meaning} |" for name, meaning in TASK_VARIABLES.items()]
+    others = [f"| `{name}` | {who} | {text} |" for name, (who, text) in OTHER_VARIABLES.items()]
     return (
         CLIENT_INTRODUCTION
         + "\n".join(rows)
         + run
         + TASK_INTRODUCTION
         + "\n".join(variables)
+        + "\n"
+        + OTHER_INTRODUCTION
+        + "\n".join(others)
         + "\n"
     )
 

@@ -42,6 +42,18 @@ def test_clients_settings_and_the_variables_of_tasks_are_on_the_page() -> None:
     assert {"PERSEUS_QUIET", "PERSEUS_JSON", "PERSEUS_CONTEXT"} <= set(re.findall(r"\w+", page))
 
 
+def test_each_variable_that_the_program_names_is_on_the_page() -> None:
+    sources = [path.read_text() for path in (ROOT / "src").rglob("*.py")]
+    sources.append((ROOT / "src/perseus/cli/bin/perseus").read_text())
+    named = {name for text in sources for name in re.findall(r"\bPERSEUS_[A-Z_]*[A-Z]", text)}
+    assert {"PERSEUS_DEBUG", "PERSEUS_EXIT_WITH_PID", "PERSEUS_CONTEXT"} <= named
+    # Those of `[run]` stand there by their rule, and the names beside it.
+    runs = {f"PERSEUS_RUN_{entry[0].upper()}" for entry in runspec.FLAGS.values()}
+    page = generate_docs.settings_page()
+    bare = {name for name in named if f"`{name}`" not in page} - runs - {"PERSEUS_RUN"}
+    assert not bare, f"on no page: {sorted(bare)}; tools/generate_docs.py is where they go"
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     dead = [
