@@ -62,7 +62,12 @@ def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
             f"perseus nodes undrain {node.name}",
         )
     elif not node.connected:
-        yield _finding(WARNING, node, "has no stream to the master just now", "")
+        yield _finding(
+            WARNING,
+            node,
+            "has no stream to the master just now",
+            f"perseus nodes  # if it does not come back, on {node.name}: perseus start",
+        )
 
 
 def _reach(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:

@@ -163,7 +163,7 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
         return _unavailable(details, address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineError(
-            f"{where} did not answer in time", hint="perseus doctor", maybe_done=True
+            f"{where} did not answer in time", hint="try again; perseus nodes", maybe_done=True
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return IncompatibleError(
@@ -179,7 +179,7 @@ def from_grpc(error: Any, path: str, address: str) -> PerseusError:
         return InvalidError(f"{where}: {details}")
     if code in _BROKEN_CODES and any(word in details for word in _BROKEN_WORDS):
         return UnavailableError(
-            f"{where}: the connection broke ({details})", hint="perseus doctor", maybe_done=True
+            f"{where}: the connection broke", hint="try again; perseus nodes", maybe_done=True
         )
     return InternalError(f"{where} failed: {code.name} {details}", maybe_done=True)
 
@@ -199,7 +199,30 @@ def _unavailable(details: str, address: str) -> PerseusError:
     # Before a connection stands nothing was sent; afterwards it may have arrived.
     is_unsent = "failed to connect" in details or "connections to all backends" in details
     return UnavailableError(
-        f"{where} cannot be reached: {details}",
-        hint="is the daemon there running?  perseus doctor",
+        f"{where} cannot be reached: {_cause(details)}",
+        hint="if Perseus does not run on that machine, there: perseus start",
         maybe_done=not is_unsent,
     )
+
+
+# What gRPC's core says of a connection, and what it means; its own words speak of its parts.
+_CAUSES = (
+    ("Connection refused", "nothing listens there"),
+    ("No route to host", "there is no route to it"),
+    ("Network is unreachable", "there is no route to it"),
+    ("timed out", "no answer in time"),
+    ("Timeout occurred", "no answer in time"),
+    ("timeout", "no answer in time"),
+    ("DNS", "its name is not known"),
+    ("Connection reset", "the connection broke"),
+    ("Socket closed", "the connection broke"),
+    ("Broken pipe", "the connection broke"),
+    ("GOAWAY", "it is shutting down"),
+)
+
+
+def _cause(details: str) -> str:
+    for word, meaning in _CAUSES:
+        if word in details:
+            return meaning
+    return "there is no connection"

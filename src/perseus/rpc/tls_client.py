@@ -168,7 +168,8 @@ def _connect(address: str, timeout_s: float) -> socket.socket:
         connection = socket.create_connection((host, port), timeout_s)
     except ConnectionRefusedError:
         raise UnavailableError(
-            f"nothing listens at {address}", hint="is the daemon running there?  perseus doctor"
+            f"nothing listens at {address}",
+            hint="if Perseus does not run on that machine, there: perseus start",
         ) from None
     except socket.gaierror as error:
         raise UnavailableError(
@@ -209,7 +210,9 @@ def handshake_error(error: OSError, address: str) -> PerseusError:
         return UnavailableError(
             f"what listens at {address} is not a Perseus daemon (no TLS)", hint="check the address"
         )
-    return UnavailableError(f"no connection to {address}: {reason or error}", hint="perseus doctor")
+    return UnavailableError(
+        f"no connection to {address}: {reason or error}", hint="check the address"
+    )
 
 
 def _verification_error(error: ssl.SSLCertVerificationError, address: str) -> PerseusError:

@@ -128,7 +128,7 @@ def _ask(invocation: Invocation, context: Context, known: bool) -> list[Finding]
     except PerseusError as error:
         if known:
             return []
-        return [Finding("error", context.name, error.message, error.hint)]
+        return [Finding("error", context.name, error.message, _way_out(error.hint))]
     skew_s = time.time() - info.master_time_s
     if info.master_time_s and abs(skew_s) > CLOCK_SKEW_MAXIMUM_S:
         way = "ahead of" if skew_s > 0 else "behind"
@@ -138,3 +138,10 @@ def _ask(invocation: Invocation, context: Context, known: bool) -> list[Finding]
         text = f"the context is of cluster {context.cluster_id}, but {info.cluster_id} answers"
         findings.insert(0, Finding("error", "context", text, "perseus context ls"))
     return findings
+
+
+def _way_out(hint: str) -> str:
+    """The hint, without the advice to ask the doctor, who is speaking."""
+    parts = [part.strip() for part in hint.split(";")]
+    kept = [part for part in parts if part and "perseus doctor" not in part]
+    return "; ".join(kept) or "on the master's machine: perseus start"
