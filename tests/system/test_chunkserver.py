@@ -330,7 +330,8 @@ def test_who_may_not_write_or_read(two: Cluster) -> None:
     with pytest.raises(RefusedError) as refused, viewer.open_write("/other") as out:
         out.write(content_of(MIB))
         out.flush()
-    assert "may not call WriteChunk" in str(refused.value)
+    assert "may not call /perseus.v1.Chunks/WriteChunk" in refused.value.message
+    assert "perseus token create --role" in refused.value.hint
     viewer.close()
     assert info.size_bytes == MIB
     with pytest.raises(grpc.RpcError) as stranger:

@@ -43,11 +43,11 @@ from perseus.filestore.fetch import Directives, chunk_of
 from perseus.filestore.lanes import Lanes
 from perseus.filestore.movers import Movers
 from perseus.filestore.scrub import Scrubber
-from perseus.identity import roles
 from perseus.proto.v1 import agent_pb2, chunk_pb2
 from perseus.rpc import services
 from perseus.rpc.callers import CertificateReader
 from perseus.rpc.grpc_options import SERVER_OPTIONS
+from perseus.rpc.registry import check_role
 from perseus.rpc.stranger_guard import StrangerGuard
 from perseus.runtime import memory
 
@@ -260,14 +260,12 @@ class Chunkserver:
     def _admit(self, method: str, context: Any) -> None:
         certificates = context.auth_context().get("x509_pem_cert")
         if not certificates:
-            raise RefusedError("the caller has no certificate")
+            raise RefusedError(
+                "the caller has no certificate", hint="perseus login HOST:PORT --token T"
+            )
         caller = self._reader.caller(bytes(certificates[0]), context.peer())
         kind = self._methods[method]
-        if not roles.allows(caller.role, kind.required_role, kind.node_may_call):
-            raise RefusedError(
-                f"{caller} may not call {method}, which takes role "
-                f"{roles.WORDS[kind.required_role]}"
-            )
+        check_role(caller, kind.path, kind.required_role, kind.node_may_call)
         if self._guard is not None:
             self._guard.admitted(context.peer())
 

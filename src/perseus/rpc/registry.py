@@ -10,8 +10,9 @@ method of the implementation that has its name in snake case::
 
 where ``requests`` is an async iterator and ``call`` a ``rpc.call.Call``. Every
 door (gRPC, JSON over TLS, JSON over the Unix socket) goes through ``admit`` and
-then ``respond`` or ``respond_stream``: the only place where roles are checked,
-and the only place where exceptions become errors of the protocol.
+then ``respond`` or ``respond_stream``: the one place of a daemon where roles are
+checked and exceptions become errors of the protocol. The chunkserver, a process
+of its own with one service, asks the same ``check_role`` (docs/decisions/0011).
 """
 
 import inspect
@@ -119,13 +120,7 @@ class Registry:
         behalf = metadata.get(ON_BEHALF)
         if behalf is not None:
             caller = _represented(caller, behalf)
-        if not roles.allows(caller.role, method.required_role, method.node_may_call):
-            raise RefusedError(
-                f"{caller} may not call {path}, which takes role "
-                f"{roles.WORDS[method.required_role]}",
-                hint="an admin can make a token for that role: perseus token create --role "
-                f"{roles.WORDS[method.required_role]}",
-            )
+        check_role(caller, path, method.required_role, method.node_may_call)
         return Call(caller, path, deadline_s, metadata)
 
     async def respond(self, method: Method, request: Any, call: Call) -> Message:
@@ -148,6 +143,16 @@ class Registry:
                     yield response
         except Exception as error:
             raise translated(error, call.path) from None
+
+
+def check_role(caller: Caller, path: str, required_role: int, node_may_call: bool) -> None:
+    """Raises RefusedError when the caller's role does not reach for the RPC."""
+    if not roles.allows(caller.role, required_role, node_may_call):
+        word = roles.WORDS[required_role]
+        raise RefusedError(
+            f"{caller} may not call {path}, which takes role {word}",
+            hint=f"an admin can make a token for that role: perseus token create --role {word}",
+        )
 
 
 def represent(caller: Caller) -> str:
