@@ -2,7 +2,7 @@
 
 Every part that needs time, chance, a network, a disk or a process takes the
 port as an argument and never reaches past it; the real forms stand in
-``runtime.real``, the simulated ones will stand in ``sim``.
+``runtime.real``, simulated ones stand with the tests that need them.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
