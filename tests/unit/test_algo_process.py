@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 
 from perseus.algo import Group, Layout, Process, durable, on
+from perseus.algo import process as process_module
 from perseus.algo.codec import Codec, Judge
 from perseus.errors import InvalidError
 from perseus.sim.explore import Explorer
@@ -371,3 +372,43 @@ def test_values_of_one_shape_are_judged_once() -> None:
     assert calls == [Ping(0), Wrapped(("a", 0)), Wrapped(None), Ping(1), Wrapped(("a", 1))]
     with pytest.raises(InvalidError):
         judge.check(Wrapped((Place(1),)))
+
+
+async def waits(self: Process, sender: str, message: Ping) -> None:
+    return None
+
+
+def yields(self: Process, sender: str, message: Ping) -> Any:
+    yield message
+
+
+@pytest.mark.parametrize(("handler", "what"), [(waits, "async def"), (yields, "yield")])
+def test_a_handler_that_a_call_does_not_run_is_refused(handler: Any, what: str) -> None:
+    with pytest.raises(InvalidError, match=what) as refused:
+        on(Ping)(handler)
+    assert "on_reply" in refused.value.hint
+    with pytest.raises(InvalidError, match=what):
+        type("Waits", (Process,), {"start": handler})
+
+
+class Endless(Process):
+    how = "send"
+
+    def start(self) -> None:
+        while True:
+            if self.how == "send":
+                self.send(self.id, Ping(1))
+            elif self.how == "broadcast":
+                self.broadcast(Ping(1))
+            else:
+                self.request(self.id, Ping(1), timeout_s=1.0, on_reply=self.answered)
+
+    def answered(self, sender: str, message: Pong) -> None:
+        return None
+
+
+@pytest.mark.parametrize("how", ["send", "broadcast", "request"])
+def test_a_step_that_sends_without_end_is_ended(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "OUTBOX_MAXIMUM", 20)
+    with pytest.raises(InvalidError, match=r"n1: one step of Endless sends 20 messages.*Ping"):
+        alone(Endless, {}, ("n1", "n2"), how=how).start()

@@ -98,11 +98,28 @@ def on(message: type) -> Callable[[Decorated], Decorated]:
         )
 
     def decorate(function: Decorated) -> Decorated:
+        _check_runs(function)
         kinds = getattr(function, "_handles", ())
         function._handles = (*kinds, message)  # type: ignore[attr-defined]
         return function
 
     return decorate
+
+
+def _check_runs(function: object) -> None:
+    """Raises InvalidError for what a call does not run: it would quietly do nothing."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        what = "is an async def"
+    elif inspect.isgeneratorfunction(function):
+        what = "has a yield"
+    else:
+        return
+    raise InvalidError(
+        f"{getattr(function, '__qualname__', function)} {what}: a handler is one step,"
+        " and cannot wait within it",
+        hint="a plain def; what comes later goes on in request(..., on_reply=...)"
+        " or after(seconds, handler)",
+    )
 
 
 def _inherited_handlers(kind: type["Process"]) -> dict[type, Handler]:
@@ -121,6 +138,8 @@ def _inherited_handlers(kind: type["Process"]) -> dict[type, Handler]:
 def _check_names(kind: type["Process"]) -> None:
     """Raises InvalidError when a name of the class takes the place of one that is needed."""
     for name, value in vars(kind).items():
+        if name in ("start", "unhandled"):
+            _check_runs(value)
         if name in RESERVED and not _calls_super(value):
             raise InvalidError(
                 f"{kind.__name__}.{name} takes the place of Process.{name}",
@@ -229,11 +248,16 @@ class Process:
 
     def send(self, to: Id, message: Any) -> None:
         """Sends once this step is durable. It may be lost, late, doubled or overtaken."""
-        self._outbox.append((to, message, 0, 0))
+        out = self._outbox
+        if len(out) >= OUTBOX_MAXIMUM:
+            self._refuse_more()
+        out.append((to, message, 0, 0))
 
     def broadcast(self, message: Any, to: str = "") -> None:
         """Sends to each peer, or to each other process of the group ``to``."""
         out = self._outbox
+        if len(out) >= OUTBOX_MAXIMUM:
+            self._refuse_more()
         for peer in self.peers if not to else self.group(to):
             if peer != self.id:
                 out.append((peer, message, 0, 0))
@@ -242,6 +266,8 @@ class Process:
         """Sends to whom the message that is being handled came from, as the answer to it;
         or to an ``asker`` of before."""
         asker = to or self.asker
+        if len(self._outbox) >= OUTBOX_MAXIMUM:
+            self._refuse_more()
         self._outbox.append((asker.id, message, 0, asker.number))
 
     @property
@@ -265,6 +291,8 @@ class Process:
     ) -> None:
         """Sends, and calls ``on_reply(sender, reply)`` for the first reply within
         ``timeout_s``, else ``on_timeout()``. What was asked for may happen all the same."""
+        if len(self._outbox) >= OUTBOX_MAXIMUM:
+            self._refuse_more()
         self._requested += 1
         number = self._requested
         timer = self.after(timeout_s, self._give_up, number, on_timeout)
@@ -386,6 +414,15 @@ class Process:
             else:
                 found(self, sender, message)
         self._sender = None
+
+    def _refuse_more(self) -> None:
+        message = self._outbox[-1][1]
+        raise InvalidError(
+            f"{self.id}: one step of {type(self).__name__} sends {OUTBOX_MAXIMUM} messages,"
+            f" of late {type(message).__name__}; no step may send more",
+            hint="look for a loop in the handler that does not end, or send the rest in a"
+            " later step: after(0, ...)",
+        )
 
     def _give_up(self, number: int, on_timeout: Handler | None) -> None:
         if self._requests.pop(number, None) is not None and on_timeout is not None:
