@@ -103,19 +103,18 @@ def _is_ours(process: psutil.Process) -> bool:
 
     Workers have inherited it too, and end by themselves.
     """
-    if process.pid == os.getpid() or (process.ppid() == os.getpid() and _is_worker(process)):
+    if process.pid == os.getpid():
         return False
     try:
-        return bool(process.environ().get("PERSEUS_TEST_SESSION") == SESSION)
+        if process.environ().get("PERSEUS_TEST_SESSION") != SESSION:
+            return False
+        return process.ppid() != os.getpid() or not _is_worker(process)
     except psutil.Error:
         return False
 
 
 def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return any("execnet" in word for word in process.cmdline())
-    except psutil.Error:
-        return False
+    return any("execnet" in word for word in process.cmdline())
 
 
 def _describe(process: psutil.Process) -> str:

@@ -29,6 +29,10 @@ def add(commands: Any, command: Make, group: Make) -> None:
     bridge.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS")
 
 
+def _of_a_run(command: Any) -> None:
+    command.add_argument("run", metavar="RUN", help="an id, or @last")
+
+
 def _add_runs(algo: Any, command: Make) -> None:
     run = command(
         algo,
@@ -57,7 +61,7 @@ def _add_runs(algo: Any, command: Make) -> None:
         "runs:watch",
         "perseus algo watch @last\nperseus algo watch @last --process n1,n2",
     )
-    watch.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(watch)
     watch.add_argument("--process", metavar="ID,ID", help="of these alone")
     watch.add_argument("--all", action="store_true", help="from the beginning")
     check = command(
@@ -67,7 +71,7 @@ def _add_runs(algo: Any, command: Make) -> None:
         "runs:check",
         "perseus algo check @last\nperseus algo check 7k3m0a --picture run.svg",
     )
-    check.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(check)
     check.add_argument("--trace", action="store_true", help="print each event")
     check.add_argument("--diagram", action="store_true", help="draw its end in columns of text")
     check.add_argument("--picture", metavar="FILE.svg", help="draw its end as a picture")
@@ -78,7 +82,7 @@ def _add_runs(algo: Any, command: Make) -> None:
         "runs:stop",
         "perseus algo stop @last\nperseus algo stop 7k3m0a --keep",
     )
-    stop.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(stop)
     stop.add_argument("--keep", action="store_true", help="leave what was durable on the nodes")
 
 
@@ -98,7 +102,7 @@ def _add_faults(algo: Any, command: Make) -> None:
         "perseus algo pause @last n2",
     )
     for one in (kill, pause):
-        one.add_argument("run", metavar="RUN", help="an id, or @last")
+        _of_a_run(one)
         one.add_argument("process", nargs="+", metavar="PROCESS", help="as n1, or n1,n2")
     partition = command(
         algo,
@@ -109,7 +113,7 @@ def _add_faults(algo: Any, command: Make) -> None:
         "perseus algo partition @last n1 n2,n3\n"
         "perseus algo partition @last n1 n2 --one-way     n2 does not hear n1",
     )
-    partition.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(partition)
     partition.add_argument("one", metavar="A", help="processes, as n1,n2")
     partition.add_argument(
         "other", nargs="?", metavar="B", help="the other side; default: all others but clients"
@@ -122,7 +126,7 @@ def _add_faults(algo: Any, command: Make) -> None:
         "runs:slow",
         "perseus algo slow @last n1,n2 --loss 0.2 --delay 300ms",
     )
-    slow.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(slow)
     slow.add_argument("process", nargs="+", metavar="PROCESS", help="as n1, or n1,n2")
     slow.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="0 to 1")
     slow.add_argument("--delay", default="0s", metavar="TIME", help="each by up to so much")
@@ -133,5 +137,5 @@ def _add_faults(algo: Any, command: Make) -> None:
         "runs:heal",
         "perseus algo heal @last\nperseus algo heal @last n1",
     )
-    heal.add_argument("run", metavar="RUN", help="an id, or @last")
+    _of_a_run(heal)
     heal.add_argument("process", nargs="*", metavar="PROCESS", help="default: all")

@@ -13,7 +13,7 @@ from perseus.identity.subject import (
     run_server_name,
     validity_of,
 )
-from perseus.rpc.grpc_options import HANDSHAKE_TIMEOUT_S, MESSAGE_MAXIMUM_BYTES
+from perseus.rpc.grpc_options import HANDSHAKE_TIMEOUT_S, MESSAGE_MAXIMUM_BYTES, reconnecting
 
 if TYPE_CHECKING:
     from perseus.client.cluster import Cluster
@@ -45,11 +45,7 @@ SERVER_OPTIONS: _Options = [
 ]
 _CHANNEL_OPTIONS: _Options = [
     *_COMMON,
-    ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
-    ("grpc.min_reconnect_backoff_ms", int(CONNECT_S * 1000)),
-    ("grpc.max_reconnect_backoff_ms", int(RECONNECT_MAXIMUM_S * 1000)),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
+    *reconnecting(RECONNECT_FIRST_S, CONNECT_S, RECONNECT_MAXIMUM_S),
 ]
 
 

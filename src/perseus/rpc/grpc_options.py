@@ -38,11 +38,19 @@ SERVER_OPTIONS: _Options = [
     ("grpc.so_reuseport", 0),
 ]
 
+
+def reconnecting(first_s: float, connect_timeout_s: float, maximum_s: float) -> _Options:
+    """How a channel dials: the first pause, how long one attempt may take, the longest pause."""
+    return [
+        ("grpc.initial_reconnect_backoff_ms", int(first_s * 1000)),
+        ("grpc.min_reconnect_backoff_ms", int(connect_timeout_s * 1000)),
+        ("grpc.max_reconnect_backoff_ms", int(maximum_s * 1000)),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.enable_retries", 0),
+    ]
+
+
 CHANNEL_OPTIONS: _Options = [
     *COMMON_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
-    ("grpc.min_reconnect_backoff_ms", int(CONNECT_TIMEOUT_S * 1000)),
-    ("grpc.max_reconnect_backoff_ms", int(RECONNECT_MAXIMUM_S * 1000)),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.enable_retries", 0),
+    *reconnecting(RECONNECT_FIRST_S, CONNECT_TIMEOUT_S, RECONNECT_MAXIMUM_S),
 ]
