@@ -163,7 +163,7 @@ def test_a_signal_that_comes_just_before_a_read_blocks_is_not_left_there() -> No
         "import os, signal, threading\n"
         "from perseus.cli.foreground import Foreground\n"
         "def send(job_id, number):\n"
-        "    print('signal', number, 'for', job_id, flush=True)\n"
+        "    os.write(1, f'signal {number} for {job_id}\\n'.encode())\n"
         "    os.write(write, b'.')\n"
         "    return 1\n"
         "read, write = os.pipe()\n"
@@ -172,7 +172,7 @@ def test_a_signal_that_comes_just_before_a_read_blocks_is_not_left_there() -> No
         "foreground.catch_signals()\n"
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
-        "print('ready', flush=True)\n"
+        "os.write(1, b'ready\\n')\n"
         "os.read(read, 1)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
