@@ -26,7 +26,7 @@ def test_outputs_of_attempts_that_are_over_are_discarded(tmp_path: Path) -> None
 
     async def story() -> None:
         master = Master(made, paths, Settings(), RealClock(), RealRandom())
-        await master.start(Identity.load(paths.identity), nothing, "", failures.append)
+        await master.start(Identity.load(paths.identity), nothing, failures.append)
         try:
             # As a node does that went on shipping after its attempt was given up.
             create = Create("", "node-2", attempt="job00000.0.1")

@@ -11,7 +11,7 @@ from perseus.filestore import client_files
 from perseus.filestore import control_messages as messages
 from perseus.filestore.client_files import Files
 from perseus.filestore.client_queue import ClosableQueue, ClosedError
-from perseus.filestore.reader import Nearness, Pieces, frames_of, read_ahead
+from perseus.filestore.reader import Pieces, frames_of, nearest_first, read_ahead
 from perseus.proto.v1 import chunk_pb2, filestore_pb2
 
 
@@ -125,13 +125,9 @@ def test_the_nearest_replica_comes_first() -> None:
 
     replicas = [location("a", "attic", "a:1"), location("b", "barn", "b:1")]
     replicas.append(location("c", "cellar", "c:1"))
-    for nearness, first in (
-        (Nearness(address="b:1"), "b"),
-        (Nearness(node="c"), "c"),
-        (Nearness(node="cellar"), "c"),
-        (Nearness(address="a:1", node="b"), "a"),
-    ):
-        assert nearness.order(replicas)[0].node_id == first
+    for near_node, first in (("b", "b"), ("c", "c"), ("cellar", "c")):
+        assert nearest_first(replicas, near_node)[0].node_id == first
+    assert {nearest_first(replicas, "")[0].node_id for _ in range(1000)} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("damage", ["content", "offset", "length", "cut"])

@@ -80,7 +80,7 @@ def _filestore_client(transport: "Transport") -> "FilestoreClient":
         identity = identity_of(context)
     # Else every chunkserver would be tried before it shows that this clock is off.
     identity.check_time(time.time())
-    near = transport.call("Cluster/GetInfo", {}).get("node_name") if context.socket else None
+    near = transport.call("Cluster/GetInfo", {}).get("node_name", "") if transport.is_near else ""
     return FilestoreClient(files_call, identity, context.cluster_id, near_node=near)
 
 

@@ -113,7 +113,7 @@ class Transport:
 
     def _connect(self) -> Connection:
         context = self.context
-        if context.socket and (os.access(context.socket, os.W_OK) or not self._can_tls):
+        if self.is_near:
             return UnixConnection(context.socket)
         if not context.address:
             raise UnavailableError(
@@ -126,6 +126,12 @@ class Transport:
                 hint=f"perseus login {context.address} --token T",
             )
         return self._connect_tls()
+
+    @property
+    def is_near(self) -> bool:
+        """Whether calls go by the socket of a daemon on this machine."""
+        socket = self.context.socket
+        return bool(socket) and (os.access(socket, os.W_OK) or not self._can_tls)
 
     @property
     def _can_tls(self) -> bool:

@@ -83,13 +83,9 @@ class Master:
         self,
         identity: Identity,
         read_output: ReadOutput,
-        chunk_address: str,
         fatal: Callable[[BaseException], None],
     ) -> None:
-        """Opens the store, rebuilds the machines from it and begins to tick.
-
-        ``chunk_address`` is this node's chunkserver, through which the gateway reads.
-        """
+        """Opens the store, rebuilds the machines from it and begins to tick."""
         self._store = SqliteStore(self._paths.state, self._config.cluster_id)
         self.history = History()
         self.tokens = Tokens()
@@ -115,7 +111,7 @@ class Master:
             composite, self._store, self._clock, self._deliver, fatal, self.history
         )
         await self._begin_run()
-        self._build_services(identity, read_output, chunk_address)
+        self._build_services(identity, read_output)
         await self._add_own_node()
         self._tasks.append(asyncio.create_task(self._tick(fatal)))
         self._tasks.append(asyncio.create_task(self._sweep()))
@@ -132,9 +128,7 @@ class Master:
         chance = self._random.bits(CHANCE_BITS)
         await self._driver.do(MasterStarted(run, chance, self._accept_old_state))
 
-    def _build_services(
-        self, identity: Identity, read_output: ReadOutput, chunk_address: str
-    ) -> None:
+    def _build_services(self, identity: Identity, read_output: ReadOutput) -> None:
         self._sessions = Sessions()
         grant_key = _grant_key(self._paths.identity)
         self._files = FilesService(
@@ -151,7 +145,6 @@ class Master:
             identity,
             self._config.cluster_id,
             near_node=self._config.node_id,
-            local_chunk_address=chunk_address,
         )
         self._files.pipe = self._gateway
         self._jobs = JobsService(

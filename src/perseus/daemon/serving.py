@@ -145,7 +145,7 @@ class Daemon:
             self._master_role = master
             stack.push_async_callback(master.stop)
             read_output = self._read_output(agent, master)
-            await master.start(self._identity, read_output, agent.control.chunk_address, self._fail)
+            await master.start(self._identity, read_output, self._fail)
             registry = master.registry()
             check, dial = token_check(master.judge_server_name), master.local_dialer()
         else:
@@ -175,6 +175,7 @@ class Daemon:
         """What a node does besides passing on."""
         if service == "Cluster":
             _tell_refusal(forwarder, agent)
+            _name_node(forwarder, self._config.node_name)
         elif service == "Jobs":
             forwarder.run = RunRelay(forwarder, lambda: self._is_ending).run
 
@@ -260,6 +261,18 @@ class Daemon:
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _name_node(forwarder: Any, node_name: str) -> None:
+    """Makes GetInfo tell the node that was asked, not the master that it is passed on to."""
+    ask = forwarder.get_info
+
+    async def get_info(request: cluster_pb2.GetInfoRequest, call: Call) -> cluster_pb2.ClusterInfo:
+        answer: cluster_pb2.ClusterInfo = await ask(request, call)
+        answer.node_name = node_name
+        return answer
+
+    forwarder.get_info = get_info
 
 
 def _tell_refusal(forwarder: Any, agent: Agent) -> None:

@@ -128,7 +128,6 @@ class Chunkserver:
             self._identity.identity,
             self._config.cluster_id,
             near_node=self._config.node_id,
-            local_chunk_address=address,
             channels=self._channels,
         )
         self._movers = Movers(client, self._link.send)

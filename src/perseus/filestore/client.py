@@ -15,7 +15,7 @@ from perseus.errors import CorruptError, InvalidError
 from perseus.filestore.client_channels import Channels
 from perseus.filestore.client_files import Files, FilesCall
 from perseus.filestore.client_renewal import Tender
-from perseus.filestore.reader import Nearness, Pieces, Read, read_ahead
+from perseus.filestore.reader import Pieces, Read, read_ahead
 from perseus.filestore.writer import FileWriter
 from perseus.identity.files import Identity
 from perseus.proto.v1 import filestore_pb2
@@ -34,17 +34,15 @@ class FilestoreClient:
         files_call: FilesCall,
         identity: Identity,
         cluster_id: str,
-        near_node: str | None = None,
-        local_chunk_address: str | None = None,
+        near_node: str = "",
         channels: Channels | None = None,
     ) -> None:
-        """``near_node`` is this machine's node (id or name), ``local_chunk_address`` its
-        chunkserver: they are preferred. ``channels`` are those of the process, if it has some."""
+        """``near_node`` is this machine's node (id or name), whose chunkserver is preferred.
+        ``channels`` are those of the process, if it has some."""
         self._files = Files(files_call)
         self._channels = channels or Channels(identity, cluster_id)
         self._tender = Tender()
-        self._near_node = near_node or ""
-        self._nearness = Nearness(local_chunk_address, near_node)
+        self._near_node = near_node
 
     def close(self) -> None:
         """Ends the connections to chunkservers; open files break."""
@@ -85,7 +83,7 @@ class FilestoreClient:
         read = Read(
             self._files,
             self._channels,
-            self._nearness,
+            self._near_node,
             path or "",
             layout,
             offset,

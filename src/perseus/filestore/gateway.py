@@ -57,15 +57,14 @@ class Gateway:
         identity: Identity,
         cluster_id: str,
         near_node: str = "",
-        local_chunk_address: str | None = None,
     ) -> None:
-        """``near_node`` is the master's own node, whose chunkserver is preferred."""
+        """``near_node`` is the master's own node: reads prefer its chunkserver, and so does
+        what is written by those who call the master itself."""
         self._service = service
         self._namespace = namespace
         self._identity = identity
         self._cluster_id = cluster_id
         self._near_node = near_node
-        self._local_chunk_address = local_chunk_address
         self._names = {name: kind.python_name for name, kind in methods_of("Files").items()}
         # Made with the first stream: they cost threads and memory.
         self._channels: Channels | None = None
@@ -220,8 +219,7 @@ class Gateway:
             self._caller(asyncio.get_running_loop(), call),
             self._identity,
             self._cluster_id,
-            near_node=self._near_node,
-            local_chunk_address=self._local_chunk_address,
+            near_node=call.caller.via_node_id or self._near_node,
             channels=self._channels,
         )
 

@@ -37,23 +37,15 @@ READ_AHEAD_FRAMES = 2
 Pieces = Generator[bytes, None, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Nearness:
-    """What a reader knows of its own place: the addresses and nodes to try first."""
+def nearest_first(
+    replicas: Sequence[filestore_pb2.ReplicaLocation], near_node: str
+) -> list[filestore_pb2.ReplicaLocation]:
+    """The replicas: that of the reader's own node (id or name) first, the others by chance."""
 
-    address: str | None = None
-    node: str | None = None
+    def distance(replica: filestore_pb2.ReplicaLocation) -> tuple[bool, float]:
+        return near_node not in (replica.node_id, replica.node_name), random.random()
 
-    def order(
-        self, replicas: Sequence[filestore_pb2.ReplicaLocation]
-    ) -> list[filestore_pb2.ReplicaLocation]:
-        """The replicas, the nearest first, the others by chance."""
-
-        def distance(replica: filestore_pb2.ReplicaLocation) -> tuple[bool, bool, float]:
-            same_node = self.node in (replica.node_id, replica.node_name)
-            return replica.address != self.address, not same_node, random.random()
-
-        return sorted(replicas, key=distance)
+    return sorted(replicas, key=distance)
 
 
 @dataclass(slots=True)
@@ -62,7 +54,8 @@ class Read:
 
     files: Files
     channels: Channels
-    nearness: Nearness
+    # The reader's own node, id or name; may be empty.
+    near_node: str
     path: str
     # The first layout, which the caller has asked for already.
     layout: filestore_pb2.Layout
@@ -125,7 +118,7 @@ class Read:
             f"no replica of chunk {chunk.chunk:016x} of {self.path or 'the file'} is reachable",
             hint="see: perseus nodes",
         )
-        ordered = self.nearness.order(chunk.replicas)
+        ordered = nearest_first(chunk.replicas, self.near_node)
         ordered.sort(key=lambda replica: (chunk.chunk, replica.node_id) in self._failed)
         for replica in ordered:
             try:

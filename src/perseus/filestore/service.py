@@ -185,7 +185,7 @@ class FilesService:
         event = AllocateChunk(
             inode=request.inode,
             epoch=request.epoch,
-            near_node=request.near_node or call.caller.node_id,
+            near_node=request.near_node or call.caller.node_id or call.caller.via_node_id,
             avoid_nodes=tuple(request.avoid_nodes),
         )
         allocation = cast(Allocation, await self._driver.do(event))
