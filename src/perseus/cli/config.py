@@ -23,6 +23,7 @@ from perseus.cli import runspec
 from perseus.cli.fast import project_file
 from perseus.client.context import config_folder
 from perseus.errors import InvalidError
+from perseus.shellwords import as_file
 
 # Name of a client's setting: what it means. The reference page is made from it.
 SETTINGS = {
@@ -94,7 +95,8 @@ def _layer(path: str) -> dict[str, Any]:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidError(
             f"{path} cannot be read: {error}",
-            hint=f'it is TOML, as in: context = "lab"; mend it, or move it away: mv {path} /tmp',
+            hint='it is TOML, as in: context = "lab"; mend it, or move it away: '
+            f"mv {as_file(path)} /tmp",
         ) from None
     _check(path, values)
     return values

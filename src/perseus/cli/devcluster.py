@@ -18,6 +18,7 @@ from perseus.cli.units import UsageError
 from perseus.daemon import config, lifecycle, setup
 from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from perseus.runtime import processes
+from perseus.shellwords import as_file
 
 NODES_MAXIMUM = 32
 MASTER_NAME = "node-1"
@@ -88,7 +89,7 @@ def _lock(folder: Path) -> _UpLock:
     except ConflictError:
         raise ConflictError(
             f"another command starts the local cluster in {folder} just now",
-            hint=f"wait for it to end: perseus dev status --dir {folder}",
+            hint=f"wait for it to end: perseus dev status --dir {as_file(folder)}",
         ) from None
     except OSError as error:
         raise InvalidError(
@@ -134,7 +135,7 @@ def _await_alive(folder: Path, nodes: int, timeout_s: float = 60.0) -> None:
         if time.monotonic() > deadline:
             raise UnavailableError(
                 f"not all {nodes} nodes of {folder} connected in {timeout_s:.0f} s",
-                hint=f"perseus dev status --dir {folder}; see node-*/log/perseusd.log",
+                hint=f"perseus dev status --dir {as_file(folder)}; see node-*/log/perseusd.log",
             )
         time.sleep(0.02)
 
@@ -148,7 +149,7 @@ def _known_names(folder: Path) -> list[str]:
     names = _names(folder)
     if not names:
         raise NotFoundError(
-            f"there is no local cluster in {folder}", hint=f"perseus dev up --dir {folder}"
+            f"there is no local cluster in {folder}", hint=f"perseus dev up --dir {as_file(folder)}"
         )
     return names
 
@@ -220,7 +221,7 @@ def _tree(folder: Path, name: str) -> dict[int, str]:
     root = lifecycle.running_pid(_data(folder, name))
     if root is None:
         raise UnavailableError(
-            f"node {name} does not run", hint=f"perseus dev restart {name} --dir {folder}"
+            f"node {name} does not run", hint=f"perseus dev restart {name} --dir {as_file(folder)}"
         )
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):

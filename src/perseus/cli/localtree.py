@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from perseus.cli.units import UsageError
 from perseus.errors import NotFoundError
+from perseus.shellwords import as_file, as_word
 
 ENTRIES_MAXIMUM = 1_000_000
 
@@ -35,13 +36,16 @@ class Tree:
         """Looks at what a person named; raises when it is not there."""
         if source != "-" and not os.path.exists(source):
             why = "leads nowhere" if os.path.islink(source) else "does not exist"
-            raise NotFoundError(f"the local file {source} {why}", hint=f"ls -l {source}")
+            raise NotFoundError(f"the local file {source} {why}", hint=f"ls -l {as_file(source)}")
         if source == "-" or not os.path.isdir(source):
             # A FIFO that is named is meant to be read: put <(make) /log.
             self._keep(source, target, is_folder=False)
             return
         if not recursive:
-            raise UsageError(f"{source} is a folder", hint=f"perseus fs put -r {source} {target}")
+            raise UsageError(
+                f"{source} is a folder",
+                hint=f"perseus fs put -r {as_file(source)} {as_word(target)}",
+            )
         self._walk(source, target)
 
     def _walk(self, source: str, target: str) -> None:

@@ -10,6 +10,7 @@ from perseus.cli import units
 from perseus.cli.units import UsageError
 from perseus.client.spec import check_argv
 from perseus.errors import InvalidError, TooLargeError
+from perseus.shellwords import as_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def environment(words: "Sequence[str]") -> "dict[str, str]":
         else:
             raise UsageError(
                 f"--env {name}: there is no such variable here",
-                hint=f"give it a value: --env {name}=VALUE",
+                hint=f"give it a value: --env {as_word(name + '=VALUE')}",
             )
     return result
 
@@ -214,7 +215,8 @@ def _text(name: str, value: str) -> str:
     except UnicodeEncodeError:
         raise UsageError(
             f"--env {name}: its value here is not UTF-8",
-            hint=f"give it another: --env {name}=VALUE; or pass bytes in a file: --file NAME=/path",
+            hint=f"give it another: --env {as_word(name + '=VALUE')}; "
+            "or pass bytes in a file: --file NAME=/path",
         ) from None
     return value
 

@@ -6,6 +6,7 @@ Light: the fast path reads flags with it. What an amount may look like is in
 
 from perseus import amounts
 from perseus.errors import InvalidError
+from perseus.shellwords import as_word, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ def _name(flag: str) -> str:
 
 def quoted(name: str) -> str:
     """A name as a terminal may show it: with what does not print as a shell would be told it."""
-    if name.isprintable():
-        return name
-    return "$'" + "".join(map(_escaped, name)) + "'"
+    return name if name.isprintable() else as_word(name)
 
 
 def lines_shown(text: str) -> str:
@@ -105,14 +104,4 @@ def lines_shown(text: str) -> str:
     the cursor or change colours in letters."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
-    return "".join(one if one in "\n\t" or one.isprintable() else _escaped(one) for one in text)
-
-
-def _escaped(character: str) -> str:
-    if character in "\\'":
-        return "\\" + character
-    if character.isprintable():
-        return character
-    if character in "\n\t\r":
-        return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}[character]
-    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors="surrogateescape"))
+    return "".join(one if one in "\n\t" or one.isprintable() else escaped(one) for one in text)

@@ -22,6 +22,7 @@ import os
 
 from perseus.errors import InvalidError, NotFoundError
 from perseus.rpc.light_json import loads
+from perseus.shellwords import as_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def load(path: str) -> Context:
         ) from None
     except OSError as error:
         raise InvalidError(
-            f"the context file {path} cannot be read: {error.strerror}", hint=f"ls -l {path}"
+            f"the context file {path} cannot be read: {error.strerror}",
+            hint=f"ls -l {as_file(path)}",
         ) from None
     try:
         values = loads(text)
@@ -102,7 +104,8 @@ def load(path: str) -> Context:
 
 def _hint_of_broken(path: str) -> str:
     """A context can be made anew, and another can be taken meanwhile."""
-    return f"make it anew: rm {path}; perseus login HOST:PORT --token T; others: perseus context ls"
+    anew = f"rm {as_file(path)}; perseus login HOST:PORT --token T"
+    return f"make it anew: {anew}; others: perseus context ls"
 
 
 def _hint_of_missing(path: str) -> str:
@@ -157,7 +160,7 @@ def of_node(data: str) -> Context | None:
     except (OSError, ValueError, AttributeError) as error:
         raise InvalidError(
             f"{path}, which says what the node of this machine is, is damaged: {error}",
-            hint=f"see to it: cat {path}; to speak to another cluster: perseus context ls",
+            hint=f"see to it: cat {as_file(path)}; to speak to another cluster: perseus context ls",
         ) from None
     return Context(name, cluster_id, address, socket, path=path)
 

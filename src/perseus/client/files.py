@@ -18,6 +18,7 @@ from perseus.client import bulk as bulk_bytes
 from perseus.client.messages import DiskUsage, FileInfo, decode
 from perseus.client.spec import BULK_MINIMUM_BYTES
 from perseus.errors import AlreadyExistsError, InvalidError, NotFoundError
+from perseus.shellwords import as_file, as_word
 
 if TYPE_CHECKING:
     from perseus.client.transport import Transport
@@ -407,12 +408,13 @@ def check_path(path: AnyPath) -> str:
         raise InvalidError(f"the path {text!r} is bytes", hint="give text: path.decode()")
     if not text.startswith("/"):
         raise InvalidError(
-            f"{text!r} is not a path of the filestore", hint=f"they begin with '/': /{text}"
+            f"{text!r} is not a path of the filestore",
+            hint=f"they begin with '/': {as_word('/' + text)}",
         )
     if "\0" in text:
         raise InvalidError(
             f"the path {text!r} has a NUL byte in it",
-            hint=f"leave it out: {text.replace(chr(0), '')}",
+            hint=f"leave it out: {as_word(text.replace(chr(0), ''))}",
         )
     try:
         text.encode()
@@ -447,12 +449,12 @@ def _open_local(source: "str | os.PathLike[str]") -> BinaryIO:
     except FileNotFoundError:
         folder = os.path.dirname(os.fspath(source)) or "."
         raise NotFoundError(
-            f"there is no local file {os.fspath(source)}", hint=f"ls {folder}"
+            f"there is no local file {os.fspath(source)}", hint=f"ls {as_file(folder)}"
         ) from None
     except OSError as error:
         raise InvalidError(
             f"the local file {os.fspath(source)} cannot be read: {error.strerror}",
-            hint=f"ls -ld {os.fspath(source)}",
+            hint=f"ls -ld {as_file(os.fspath(source))}",
         ) from None
 
 
@@ -461,7 +463,7 @@ def _unwritable(target: str, error: OSError) -> InvalidError:
     folder = os.path.dirname(target) or "."
     return InvalidError(
         f"{target} cannot be written: {error.strerror}",
-        hint=f"ls -ld {folder}; df -h {folder}; or name another file",
+        hint=f"ls -ld {as_file(folder)}; df -h {as_file(folder)}; or name another file",
     )
 
 

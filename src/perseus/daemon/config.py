@@ -18,6 +18,7 @@ from perseus.errors import ConflictError, IncompatibleError, InvalidError, NotFo
 from perseus.rpc.addresses import join_address, split_address
 from perseus.runtime.real import RealDisk
 from perseus.settings import DATA_VERSION, Settings
+from perseus.shellwords import as_file
 
 __all__ = ["FolderLock", "NodeConfig", "Paths", "join_address", "split_address"]
 
@@ -141,8 +142,8 @@ def load(data: Path) -> NodeConfig:
     except FileNotFoundError:
         raise NotFoundError(
             f"{data} is not the data folder of a node",
-            hint=f"make it one: perseus init --data {data}, or "
-            f"perseus join HOST:PORT --token T --data {data}",
+            hint=f"make it one: perseus init --data {as_file(data)}, or "
+            f"perseus join HOST:PORT --token T --data {as_file(data)}",
         ) from None
     except (ValueError, OSError) as error:
         raise _broken(path, f"cannot be read: {error}") from error
@@ -171,8 +172,8 @@ def _broken(path: Path, what: str) -> InvalidError:
     """It was edited or damaged. What it held stands nowhere else, so no command mends it."""
     return InvalidError(
         f"{path} {what}",
-        hint=f"mend it or put back a copy ({path} of a backup); else take this machine as new: "
-        f"perseus join HOST:PORT --token T --data OTHER-FOLDER",
+        hint=f"mend it or put back a copy ({as_file(path)} of a backup); "
+        "else take this machine as new: perseus join HOST:PORT --token T --data OTHER-FOLDER",
     )
 
 
@@ -205,7 +206,7 @@ class FolderLock:
         except OSError:
             os.close(self._descriptor)
             raise ConflictError(
-                f"another daemon runs on {data}", hint=f"perseus stop --data {data}"
+                f"another daemon runs on {data}", hint=f"perseus stop --data {as_file(data)}"
             ) from None
 
     def release(self) -> None:

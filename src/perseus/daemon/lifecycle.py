@@ -23,6 +23,7 @@ from perseus.errors import ConflictError, PerseusError, RefusedError, Unavailabl
 from perseus.rpc.addresses import split_address
 from perseus.rpc.http_client import UnixConnection
 from perseus.runtime import processes
+from perseus.shellwords import as_file
 
 START_TIMEOUT_S = 60.0
 DOOR_POLL_S = 0.02
@@ -90,7 +91,8 @@ def _await_door(data: Path, pid: int, timeout_s: float) -> None:
     while not _answers(paths.socket):
         if running_pid(data) != pid:
             raise UnavailableError(
-                f"the daemon of {data} ended while it was starting", hint=f"see {paths.log}"
+                f"the daemon of {data} ended while it was starting",
+                hint=f"see {as_file(paths.log)}",
             )
         if time.monotonic() > deadline:
             raise _failure(data, paths.log, None, timeout_s)
@@ -168,7 +170,7 @@ def _failure(data: Path, log: Path, answer: bytes | None, timeout_s: float) -> P
     if answer is None:
         return UnavailableError(
             f"the daemon of {data} did not become ready in {timeout_s:.0f} s",
-            hint=f"see {log}",
+            hint=f"see {as_file(log)}",
         )
     try:
         said = json.loads(answer)
@@ -176,7 +178,8 @@ def _failure(data: Path, log: Path, answer: bytes | None, timeout_s: float) -> P
     except (ValueError, KeyError):
         last = log.read_text(errors="replace").splitlines()[-5:]
         return UnavailableError(
-            f"the daemon of {data} ended while starting: {' | '.join(last)}", hint=f"see {log}"
+            f"the daemon of {data} ended while starting: {' | '.join(last)}",
+            hint=f"see {as_file(log)}",
         )
 
 

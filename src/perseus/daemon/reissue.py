@@ -17,6 +17,7 @@ from perseus.daemon.config import NodeConfig, Paths
 from perseus.errors import NotFoundError, PerseusError, RefusedError
 from perseus.identity.files import CA_KEY_FILE, Identity, new_key_and_request
 from perseus.settings import Settings
+from perseus.shellwords import as_file
 
 _log = logging.getLogger("perseus.daemon")
 
@@ -36,15 +37,15 @@ def reissue(about: NodeConfig, paths: Paths, settings: Settings) -> None:
             f"the certificate of the master {about.node_name} ({paths.identity}) has expired, "
             f"and without {key} it cannot sign another",
             hint="check this machine's clock (`date`); else put the key back from a copy "
-            f"of this folder, then: perseus start --data {paths.data}; where there is none, "
-            "a new cluster must be made: perseus init --data OTHER-FOLDER",
+            f"of this folder, then: perseus start --data {as_file(paths.data)}; "
+            "where there is none, a new cluster must be made: perseus init --data OTHER-FOLDER",
         )
     elif now_s >= identity.expires_at_s:
         raise RefusedError(
             f"the certificate of {about.node_name} ({paths.identity}) has expired",
             hint="check this machine's clock (`date`); else make a token on the master "
             "(perseus token create) and, to keep what this node holds: perseus join "
-            f"{about.master_address} --token T --data {paths.data}",
+            f"{about.master_address} --token T --data {as_file(paths.data)}",
         )
 
 

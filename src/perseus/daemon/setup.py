@@ -32,6 +32,7 @@ from perseus.errors import (
 )
 from perseus.ids import ALPHABET, check_node_name, encode
 from perseus.runtime.real import RealDisk, RealRandom
+from perseus.shellwords import as_file
 
 NODE_ID_LENGTH = 8
 CLUSTER_ID_LENGTH = 10
@@ -184,12 +185,13 @@ def _check_not_removed(master: str, data: Path) -> None:
     about = config.load(data)
     refusal = _refusal(master, Paths(data).identity)
     if not about.is_master and refusal is not None:
+        quoted = as_file(data)
         raise ConflictError(
             f"{data} is node {about.node_name} of cluster {about.cluster_id}, which does not "
             f"take it any more: {refusal.message}",
-            hint=f"keep what it holds aside, and join as a new node: perseus stop --data {data}; "
-            f"mv {data} {data}.old; perseus join {master} --token T --name {about.node_name} "
-            f"--data {data}",
+            hint=f"keep what it holds aside, and join as a new node: perseus stop --data {quoted}; "
+            f"mv {quoted} {as_file(f'{data}.old')}; perseus join {master} --token T "
+            f"--name {about.node_name} --data {quoted}",
         )
 
 
@@ -350,7 +352,7 @@ def _full_disk_told(data: Path) -> Iterator[None]:
             raise
         raise FullError(
             f"cannot make a node in {data}: {error.strerror}",
-            hint=f"make room (df -h {data.parent}), or choose another folder with --data",
+            hint=f"make room (df -h {as_file(data.parent)}), or choose another folder with --data",
         ) from None
 
 
@@ -360,7 +362,7 @@ def _check_new(data: Path) -> None:
         about = config.load(data)
         raise ConflictError(
             f"{data} is node {about.node_name} of cluster {about.cluster_id} already",
-            hint=f"start it with `perseus start --data {data}`, or choose another --data",
+            hint=f"start it with `perseus start --data {as_file(data)}`, or choose another --data",
         )
     if data.exists() and not data.is_dir():
         raise ConflictError(f"{data} is not a folder", hint="choose another with --data")

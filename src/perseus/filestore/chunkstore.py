@@ -37,6 +37,7 @@ from perseus.filestore.chunkstore_pages import RecentPages
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.real import RealDisk
 from perseus.settings import BLOCK_BYTES
+from perseus.shellwords import as_file
 
 FORMAT = 1
 FORMAT_WORD = "perseus-chunks"
@@ -475,7 +476,7 @@ class ChunkStore:
         if word != FORMAT_WORD or not number.isdigit():
             raise InvalidError(
                 f"{path} does not say that this is a folder of chunks",
-                hint=f"if only that file is damaged: echo {FORMAT_WORD} {FORMAT} > {path}",
+                hint=f"if only that file is damaged: echo {FORMAT_WORD} {FORMAT} > {as_file(path)}",
             )
         if int(number) > FORMAT:
             raise IncompatibleError(

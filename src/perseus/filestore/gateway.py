@@ -29,6 +29,7 @@ from perseus.proto.v1 import filestore_pb2
 from perseus.rpc.call import Call, Caller
 from perseus.rpc.services import methods_of
 from perseus.settings import INLINE_MAXIMUM_BYTES
+from perseus.shellwords import as_word
 
 # Streams that move bytes at the same time; each may hold a thread.
 STREAMS_MAXIMUM = 32
@@ -131,7 +132,7 @@ class Gateway:
         inode = self._namespace.inode_at(inode_or_path)
         if not isinstance(inode, File):
             path = paths.normalise(inode_or_path)
-            raise InvalidError(f"{path} is a folder", hint=f"perseus fs ls {path}")
+            raise InvalidError(f"{path} is a folder", hint=f"perseus fs ls {as_word(path)}")
         return inode
 
     async def write(

@@ -38,6 +38,7 @@ from perseus.filestore.replication_events import ChunkRecovered
 from perseus.proto.v1 import filestore_pb2
 from perseus.runtime.machine import Event, Instant, Step, Tick
 from perseus.settings import Settings
+from perseus.shellwords import as_word
 
 LIST_DEFAULT = 1000
 LIST_MAXIMUM = 10_000
@@ -110,9 +111,9 @@ class Namespace:
             where = paths.normalise(event.path)
             raise AlreadyExistsError(
                 f"{where} exists already, as a {kind}",
-                hint=f"perseus fs stat {where}"
+                hint=f"perseus fs stat {as_word(where)}"
                 + (
-                    f"; that it may be there: perseus fs mkdir -p {where}"
+                    f"; that it may be there: perseus fs mkdir -p {as_word(where)}"
                     if kind == "folder"
                     else ""
                 ),
@@ -148,14 +149,14 @@ class Namespace:
         if any(above is inode for above in ancestors(folder)):
             raise InvalidError(
                 f"{source} cannot be moved into itself",
-                hint=f"name a folder that is not below it: perseus fs mv {source} /OTHER",
+                hint=f"name a folder that is not below it: perseus fs mv {as_word(source)} /OTHER",
             )
         standing = self._state.check_target(names, replace)
         if standing is not None and isinstance(inode, Folder):
             target = f"/{'/'.join(names)}"
             raise AlreadyExistsError(
                 f"{target} is a file; a folder cannot replace it",
-                hint=f"choose another name, or first: perseus fs rm {target}",
+                hint=f"choose another name, or first: perseus fs rm {as_word(target)}",
             )
         return standing
 
@@ -165,7 +166,7 @@ class Namespace:
         if inode.parent is None:
             raise InvalidError("/ cannot be removed", hint="remove what is in it by name")
         if isinstance(inode, Folder) and inode.children and not event.recursive:
-            raise ConflictError(f"{shown} is not empty", hint=f"perseus fs rm -r {shown}")
+            raise ConflictError(f"{shown} is not empty", hint=f"perseus fs rm -r {as_word(shown)}")
         return self._take_away(inode)
 
     def _take_away(self, inode: Inode) -> int:

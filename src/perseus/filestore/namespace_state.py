@@ -16,6 +16,7 @@ from perseus.filestore.namespace_tree import File, Folder, Inode, Tree, Writer
 from perseus.filestore.replication_events import ChunksDropped
 from perseus.proto.v1 import filestore_pb2
 from perseus.runtime.machine import Effect, Event, Instant, Step, Write
+from perseus.shellwords import as_word
 
 # Ids reserved by one durable write.
 ID_BATCH = 1000
@@ -255,7 +256,7 @@ class State:
             _, count = self.tree.deepest(names)
             raise NotFoundError(
                 f"there is no /{'/'.join(names)} in the filestore",
-                hint=f"see what there is: perseus fs ls /{'/'.join(names[:count])}",
+                hint=f"see what there is: perseus fs ls {as_word('/' + '/'.join(names[:count]))}",
             )
         return inode
 
@@ -271,10 +272,14 @@ class State:
         deepest, count = self.tree.deepest(names)
         if not isinstance(deepest, Folder):
             shown = "/" + "/".join(names[:count])
-            raise InvalidError(f"{shown} is a file, not a folder", hint=f"perseus fs stat {shown}")
+            raise InvalidError(
+                f"{shown} is a file, not a folder", hint=f"perseus fs stat {as_word(shown)}"
+            )
         if count < len(names) and not parents:
             shown = "/" + "/".join(names)
-            raise NotFoundError(f"there is no folder {shown}", hint=f"perseus fs mkdir -p {shown}")
+            raise NotFoundError(
+                f"there is no folder {shown}", hint=f"perseus fs mkdir -p {as_word(shown)}"
+            )
 
     def check_target(self, names: tuple[str, ...], replace: bool) -> File | None:
         """The file that will be replaced at ``names``; raises when something is in the way."""
@@ -284,12 +289,12 @@ class State:
         standing = self.tree.find(names)
         if isinstance(standing, Folder):
             raise AlreadyExistsError(
-                f"{shown} is a folder", hint=f"name a file in it: {shown}/NAME"
+                f"{shown} is a folder", hint=f"name a file in it: {as_word(shown + '/NAME')}"
             )
         if standing is not None and not replace:
             raise AlreadyExistsError(
                 f"{shown} exists already",
-                hint=f"remove it first: perseus fs rm {shown}; or let it be replaced "
+                hint=f"remove it first: perseus fs rm {as_word(shown)}; or let it be replaced "
                 "(fs put without --no-replace, fs mv with --replace)",
             )
         assert standing is None or isinstance(standing, File)

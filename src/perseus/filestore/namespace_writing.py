@@ -31,6 +31,7 @@ from perseus.filestore.replication_events import (
 from perseus.proto.v1 import filestore_pb2
 from perseus.runtime.machine import Instant
 from perseus.settings import CHUNK_MAXIMUM_BYTES, INLINE_MAXIMUM_BYTES
+from perseus.shellwords import as_word
 
 REPLICAS_MAXIMUM = 16
 # Chunks of one file: 16 TiB when they are whole.
@@ -82,7 +83,9 @@ class Writing:
         file = self._state.tree.find(names)
         if isinstance(file, Folder):
             where = paths.normalise(event.path)
-            raise InvalidError(f"{where} is a folder", hint=f"name a file in it: {where}/NAME")
+            raise InvalidError(
+                f"{where} is a folder", hint=f"name a file in it: {as_word(where + '/NAME')}"
+            )
         if file is None:
             if not event.create:
                 self._state.inode_at(event.path)

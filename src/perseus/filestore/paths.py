@@ -7,6 +7,7 @@ The root is "/". This module imports only ``errors``; the command line uses it.
 """
 
 from perseus.errors import InvalidError
+from perseus.shellwords import as_word
 
 PATH_MAXIMUM_BYTES = 4096
 NAME_MAXIMUM_BYTES = 255
@@ -25,7 +26,8 @@ def split(path: str) -> tuple[str, ...]:
     shown = repr(path) if len(path) <= 200 else f"{path[:200]!r}…"
     if not path.startswith("/"):
         raise InvalidError(
-            f"the path {shown} is not absolute", hint=f"write /{path.removeprefix('./')[:200]}"
+            f"the path {shown} is not absolute",
+            hint=f"write {as_word('/' + path.removeprefix('./')[:200])}",
         )
     if len(_encode(path, shown)) > PATH_MAXIMUM_BYTES:
         raise InvalidError(

@@ -36,6 +36,7 @@ from perseus.proto.v1 import agent_pb2, cluster_pb2, filestore_pb2
 from perseus.rpc.call import Call
 from perseus.runtime.machine import Driver
 from perseus.settings import Settings
+from perseus.shellwords import as_word
 
 # Locate calls that wait for a change at the same time.
 WAITERS_MAXIMUM = 10_000
@@ -271,7 +272,7 @@ class FilesService:
         if not isinstance(inode, File):
             raise InvalidError(
                 f"{paths.normalise(request.path)} is a folder",
-                hint=f"perseus fs ls {paths.normalise(request.path)}",
+                hint=f"perseus fs ls {as_word(paths.normalise(request.path))}",
             )
         return inode
 

@@ -3,13 +3,12 @@
 All of it is read from memory and changes nothing.
 """
 
-import shlex
-
 from perseus.filestore.namespace import Namespace
 from perseus.filestore.namespace_tree import File
 from perseus.filestore.replication import Replication
 from perseus.filestore.replication_state import OPEN, Nodes
 from perseus.proto.v1 import cluster_pb2, filestore_pb2
+from perseus.shellwords import as_word
 
 # Findings of one kind that are told one by one; the rest are counted.
 FINDINGS_MAXIMUM = 20
@@ -126,10 +125,10 @@ def _lost_chunk(
         command = f"perseus start  # on {down[0].name}; then: perseus nodes"
     elif holders:
         message = f"part of it (chunk {chunk:016x}) is damaged on {names}, with no other replica"
-        command = f"perseus fs cat {shlex.quote(path)} > FILE  # keeps all up to the damage"
+        command = f"perseus fs cat {as_word(path)} > FILE  # keeps all up to the damage"
     else:
         message = f"part of it (chunk {chunk:016x}) is on no node any more"
-        command = f"perseus fs rm {shlex.quote(path)}"
+        command = f"perseus fs rm {as_word(path)}"
     return cluster_pb2.Finding(severity="error", subject=path, message=message, command=command)
 
 

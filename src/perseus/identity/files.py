@@ -16,6 +16,7 @@ from pathlib import Path
 from perseus.errors import InvalidError, NotFoundError, RefusedError
 from perseus.identity import subject as subject_module
 from perseus.identity.subject import Certificate, Subject
+from perseus.shellwords import as_file
 
 CA_FILE = "ca.pem"
 CA_KEY_FILE = "ca.key"
@@ -54,7 +55,7 @@ class Identity:
         except PermissionError as error:
             raise RefusedError(
                 f"{error.filename} cannot be read by this user",
-                hint=f"do it as the user who owns it: ls -l {error.filename}",
+                hint=f"do it as the user who owns it: ls -l {as_file(error.filename)}",
             ) from error
         return cls.of(folder, ca_pem, certificate_pem, key_pem)
 
@@ -207,7 +208,7 @@ def _close_to_others(descriptor: int, path: Path, mode: int) -> None:
     except OSError as error:
         raise RefusedError(
             f"{path} is open to other users (mode {mode:o}) and cannot be closed: {error}",
-            hint=f"chmod 600 {path}",
+            hint=f"chmod 600 {as_file(path)}",
         ) from error
 
 

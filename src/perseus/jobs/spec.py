@@ -12,6 +12,7 @@ from perseus.filestore.events import Locality
 from perseus.jobs.state_leases import Nodes
 from perseus.proto.v1 import jobs_pb2
 from perseus.settings import Settings
+from perseus.shellwords import as_word
 
 ARGV_MAXIMUM_BYTES = 1 << 20
 # Linux takes no single argument or variable that is longer.
@@ -186,7 +187,7 @@ def _check_files(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
         if placed.name in names:
             raise InvalidError(
                 f"two files are to be placed as {placed.name!r}",
-                hint=f"give one another name: --file OTHER={placed.path}",
+                hint=f"give one another name: --file {as_word('OTHER=' + placed.path)}",
             )
         names.add(placed.name)
         placed.path = _file(placed.path, f"the file {placed.name!r}", files)
@@ -205,8 +206,8 @@ def _file(path: str, what: str, files: Locality) -> str:
     if not files.exists(written):
         raise NotFoundError(
             f"{what} is to come from {written}, and there is no such file in the filestore",
-            hint=f"perseus fs ls {paths.parent(written)}; "
-            f"to put a file there: perseus fs put FILE {written}",
+            hint=f"perseus fs ls {as_word(paths.parent(written))}; "
+            f"to put a file there: perseus fs put FILE {as_word(written)}",
         )
     return written
 

@@ -35,6 +35,7 @@ from perseus.rpc import json_codec, status
 from perseus.rpc.call import Call, Caller
 from perseus.rpc.http_connection import GoneError, Headers, HttpConnection
 from perseus.rpc.registry import Method, Registry
+from perseus.shellwords import as_word
 
 LINE_MAXIMUM_BYTES = 16 << 20
 BODY_TIMEOUT_S = 120.0
@@ -85,7 +86,7 @@ class JsonDoor:
     def _wrong_verb(self, connection: HttpConnection, verb: str, path: str) -> None:
         error = InvalidError(
             f"RPCs are called by POST, not by {verb}",
-            hint=f"curl's -d makes it one: -d '{{}}' …{path}",
+            hint=f"curl's -d makes it one: -d '{{}}' …{as_word(path)}",
         )
         body = json_codec.dump(status.to_json(error)) + b"\n"
         connection.respond(405, [_JSON, ("allow", "POST")], body)

@@ -47,6 +47,7 @@ from perseus.runtime.spawner_wire import (
     ToSpawner,
     Wire,
 )
+from perseus.shellwords import as_file
 
 Children = Mapping[str, Callable[[socket.socket], None]]
 
@@ -450,10 +451,11 @@ def _folder_trouble(folder: str) -> str:
 
 
 def _program_failure(request: int, program: str, number: int) -> Failed:
+    quoted = as_file(program)
     if number in (errno.ENOENT, errno.ENOTDIR):
         if "/" in program and os.path.exists(program):
             said = f"{program}: the interpreter that its first line or header names is missing"
-            hint = f"install it there, or name one that is: perseus run -- sh {program}"
+            hint = f"install it there, or name one that is: perseus run -- sh {quoted}"
             return Failed(request, "refused", said, hint)
         hint = "is it installed on every node? `perseus run --node NAME` chooses one"
         return Failed(request, "not_found", f"{program}: command not found", hint)
@@ -462,9 +464,9 @@ def _program_failure(request: int, program: str, number: int) -> Failed:
         return Failed(request, "too_large", f"{program}: argument list too long", hint)
     if number == errno.ENOEXEC:
         said = f"{program}: wrong format: neither a program for this machine nor a #! script"
-        hint = f"run it by its interpreter (perseus run -- sh {program}); --arch chooses nodes"
+        hint = f"run it by its interpreter (perseus run -- sh {quoted}); --arch chooses nodes"
         return Failed(request, "refused", said, hint)
     if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO):
         return Failed(request, "unavailable", f"{program}: {os.strerror(number)}", "")
-    hint = f"is it a program that the daemon's user may run? ls -l {program}; chmod a+x {program}"
+    hint = f"is it a program that the daemon's user may run? ls -l {quoted}; chmod a+x {quoted}"
     return Failed(request, "refused", f"{program}: {os.strerror(number)}", hint)

@@ -12,6 +12,7 @@ from perseus.algo import workloads
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.errors import InvalidError, NotFoundError
+from perseus.shellwords import as_file
 
 EXAMPLE = "perseus sim echo.py:Echo, or perseus sim perseus.algo.library.raft:Raft"
 
@@ -74,7 +75,8 @@ def _module(place: str) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         raise InvalidError(
-            f"{place} cannot be loaded: {type(error).__name__}: {error}", hint=f"python3 {place}"
+            f"{place} cannot be loaded: {type(error).__name__}: {error}",
+            hint=f"python3 {as_file(place)}",
         ) from error
     finally:
         sys.path.remove(beside)

@@ -34,6 +34,7 @@ from perseus.errors import (
     UnavailableError,
 )
 from perseus.runtime.machine import Write
+from perseus.shellwords import as_file
 from perseus.store import schema, wal
 from perseus.store.ballast import FREE_BYTES, Ballast
 
@@ -160,7 +161,7 @@ class SqliteStore:
         folder = self._path.parent
         return FullError(
             f"the master's disk is full: it takes on nothing new until there is room in {folder}",
-            hint=f"free at least {FREE_BYTES >> 20} MiB on the disk of {folder}; "
+            hint=f"free at least {FREE_BYTES >> 20} MiB on the disk of {as_file(folder)}; "
             "the master goes on by itself",
         )
 
@@ -398,9 +399,9 @@ def _check_log(path: Path) -> None:
         return
     raise CorruptError(
         f"{log} is damaged: {damage.what}; acknowledged changes are in what is behind",
-        hint=f"keep a copy of {path}*, then put the newest backup of {path.name} in the place of "
-        f"them all; or go on without those changes, knowing that they are lost: "
-        f"rm -f {index} && truncate -s {damage.sound_bytes} {log}",
+        hint=f"keep a copy of {as_file(path)}*, then put the newest backup of {path.name} in the "
+        "place of them all; or go on without those changes, knowing that they are lost: "
+        f"rm -f {as_file(index)} && truncate -s {damage.sound_bytes} {as_file(log)}",
     )
 
 
@@ -422,8 +423,8 @@ def _missing(path: Path) -> NotFoundError:
 def _damaged(path: Path, what: object) -> CorruptError:
     return CorruptError(
         f"{path} is damaged: {what}",
-        hint=f"keep a copy of {path}*, then put the newest backup of {path.name} in the place of "
-        "them all",
+        hint=f"keep a copy of {as_file(path)}*, then put the newest backup of {path.name} in the "
+        "place of them all",
     )
 
 
@@ -445,7 +446,7 @@ def _lock(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise ConflictError(
-            f"another daemon has {path} open", hint=f"perseus stop --data {path.parent}"
+            f"another daemon has {path} open", hint=f"perseus stop --data {as_file(path.parent)}"
         ) from None
     return descriptor
 
@@ -474,7 +475,7 @@ def _translate(path: Path, error: sqlite3.Error) -> PerseusError:
         return _damaged(path, error)
     return UnavailableError(
         f"{path} cannot be used: {error}",
-        hint=f"look at the disk of {path.parent}, then start the daemon again",
+        hint=f"look at the disk of {as_file(path.parent)}, then start the daemon again",
         maybe_done=True,
     )
 
@@ -482,7 +483,7 @@ def _translate(path: Path, error: sqlite3.Error) -> PerseusError:
 def _full(path: Path, error: Exception) -> FullError:
     return FullError(
         f"no room for {path}: {error}",
-        hint=f"free some space on the disk of {path.parent}, then start the daemon again",
+        hint=f"free some space on the disk of {as_file(path.parent)}, then start the daemon again",
     )
 
 

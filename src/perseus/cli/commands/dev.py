@@ -1,7 +1,6 @@
 """``dev``: a local cluster of real daemons."""
 
 import os
-import shlex
 from pathlib import Path
 
 from perseus.cli.commands.setup import parse_settings
@@ -9,6 +8,7 @@ from perseus.cli.fast import load_site
 from perseus.cli.main import Invocation
 from perseus.client.context import find
 from perseus.errors import PerseusError
+from perseus.shellwords import as_word
 
 FOLDER = "perseus-dev"
 
@@ -30,7 +30,7 @@ def up(invocation: Invocation) -> int:
         return 0
     run = "1 node runs" if options.nodes == 1 else f"{options.nodes} nodes run"
     invocation.console.say(f"{run} in {folder}; use {'it' if options.nodes == 1 else 'them'} with:")
-    invocation.console.line(f"export PERSEUS_CONTEXT={shlex.quote(str(context))}")
+    invocation.console.line(f"export PERSEUS_CONTEXT={as_word(context)}")
     return 0
 
 

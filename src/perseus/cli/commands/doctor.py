@@ -15,6 +15,7 @@ from perseus.client import context as contexts
 from perseus.client.context import Context
 from perseus.client.messages import Finding
 from perseus.errors import InvalidError, PerseusError
+from perseus.shellwords import as_file
 
 CLOCK_SKEW_MAXIMUM_S = 60.0
 CERTIFICATE_WARNING_S = 14 * 86400.0
@@ -65,7 +66,7 @@ def _file(context: Context) -> list[Finding]:
         return []
     if context.key_pem and mode & 0o077:
         text = f"others can read {context.path}, which holds a private key"
-        return [Finding("warning", "context", text, f"chmod 600 {context.path}")]
+        return [Finding("warning", "context", text, f"chmod 600 {as_file(context.path)}")]
     return []
 
 
@@ -88,8 +89,8 @@ def _start_command(socket_path: str) -> str:
     data = Path(socket_path).parent.parent
     folder = data.parent
     if (folder / "context.json").exists() and data.name.startswith("node-"):
-        return f"perseus dev restart {data.name} --dir {folder}"
-    return f"perseus start --data {data}"
+        return f"perseus dev restart {data.name} --dir {as_file(folder)}"
+    return f"perseus start --data {as_file(data)}"
 
 
 def _certificate(context: Context) -> list[Finding]:

@@ -19,6 +19,7 @@ from perseus.client.files import Files, check_path
 from perseus.client.jobs import JOBS_FOLDER
 from perseus.client.messages import FileInfo
 from perseus.errors import InvalidError, NotFoundError, PerseusError
+from perseus.shellwords import as_file, as_word
 
 TAIL_BLOCK_BYTES = 64 << 10
 TREE_MAXIMUM = 1_000_000
@@ -107,7 +108,8 @@ def get(invocation: Invocation) -> int:
         return 0
     if not options.recursive:
         raise UsageError(
-            f"{options.source} is a folder", hint=f"perseus fs get -r {options.source} {target}"
+            f"{options.source} is a folder",
+            hint=f"perseus fs get -r {as_word(options.source)} {as_file(target)}",
         )
     for entry, local in _remote_tree(files, options.source.rstrip("/"), target):
         if entry is None:
@@ -143,7 +145,8 @@ def _remote_tree(files: Files, root: str, target: str) -> Iterator[tuple[str | N
                 yield pair
     raise UsageError(
         f"{root} has more than {TREE_MAXIMUM} folders",
-        hint=f"get them in parts: perseus fs ls {root or '/'}, then perseus fs get -r of each",
+        hint=f"get them in parts: perseus fs ls {as_word(root or '/')}, "
+        "then perseus fs get -r of each",
     )
 
 
@@ -183,7 +186,7 @@ def tail(invocation: Invocation) -> int:
     files = _files(invocation)
     info = files.stat(options.path)
     if info.is_directory:
-        raise InvalidError(f"{info.path} is a folder", hint=f"perseus fs ls {info.path}")
+        raise InvalidError(f"{info.path} is a folder", hint=f"perseus fs ls {as_word(info.path)}")
     size = info.size_bytes
     if options.bytes is not None:
         offset = max(size - units.parse_size_bytes(options.bytes, "--bytes"), 0)
@@ -236,7 +239,8 @@ def _open_local(source: str) -> BinaryIO:
         return open(source, "rb")
     except OSError as error:
         raise NotFoundError(
-            f"the local file {source} cannot be read: {error.strerror}", hint=f"ls -l {source}"
+            f"the local file {source} cannot be read: {error.strerror}",
+            hint=f"ls -l {as_file(source)}",
         ) from None
 
 
@@ -327,7 +331,8 @@ def _check_not_all(path: str) -> None:
     of_all = PRECIOUS.get("/" + "/".join(parts))
     if of_all:
         raise UsageError(
-            f"{path} holds {of_all}", hint=f"if that is what you mean: perseus fs rm -r -f {path}"
+            f"{path} holds {of_all}",
+            hint=f"if that is what you mean: perseus fs rm -r -f {as_word(path)}",
         )
 
 

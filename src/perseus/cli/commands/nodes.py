@@ -4,6 +4,7 @@ from perseus.cli import runspec, units
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
 from perseus.client.messages import NodeInfo
+from perseus.shellwords import as_word
 
 HEADS = ("NAME", "ADDRESS", "STATE", "CPU", "MEMORY", "DISK", "LOAD", "TASKS", "VERSION")
 
@@ -90,6 +91,6 @@ def parse_labels(words: list[str]) -> dict[str, str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(
             f"the label {twice} is given twice",
-            hint=f"a label has one value: --label {twice}={labels[twice]}",
+            hint=f"a label has one value: --label {as_word(f'{twice}={labels[twice]}')}",
         )
     return labels

@@ -15,6 +15,7 @@ from perseus.client import context as contexts
 from perseus.client.context import Context, exists
 from perseus.client.store import check_place, install
 from perseus.errors import NotFoundError, PerseusError, RefusedError, UnavailableError
+from perseus.shellwords import as_file
 
 
 def init(invocation: Invocation) -> int:
@@ -35,7 +36,7 @@ def init(invocation: Invocation) -> int:
     )
     _keep(invocation, contexts.load(str(config.Paths(data).context)))
     if options.no_start:
-        invocation.console.say(f"made; start it with: perseus start --data {data}")
+        invocation.console.say(f"made; start it with: perseus start --data {as_file(data)}")
         return _tell_made(invocation, made, data, None)
     lifecycle.start(data)
     token, address = setup.create_token(data)
@@ -182,7 +183,7 @@ def _node_folder(data: Path) -> Path:
     if not exists(str(data / "cluster.json")):
         raise NotFoundError(
             f"{data} is not the data folder of a node",
-            hint=f"make it one: perseus init --data {data}; or leave out --data",
+            hint=f"make it one: perseus init --data {as_file(data)}; or leave out --data",
         )
     return data
 
