@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ import pytest
 from perseus.client import context as contexts
 from perseus.client import store
 from perseus.client.context import Context
-from perseus.errors import InvalidError, NotFoundError
+from perseus.client.transport import _ssl_context, identity_of
+from perseus.errors import InvalidError, NotFoundError, RefusedError
+from perseus.identity import roles
+from perseus.identity.authority import Authority
+from perseus.identity.files import new_key_and_request
+from perseus.identity.subject import Subject
 
 
 @pytest.fixture
@@ -78,6 +84,54 @@ def test_a_name_taken_by_another_cluster(environment: dict[str, str]) -> None:
     path = store.install(Context(name="lab", cluster_id="p2", address="b:2"), environment)
     assert path.endswith("/p2.json")
     assert contexts.load(contexts.named_path("lab", environment)).cluster_id == "p1"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o602])
+def test_a_key_that_others_can_read_is_refused(
+    environment: dict[str, str], tmp_path: Path, mode: int
+) -> None:
+    path = _write(tmp_path / "open.json", key_pem="secret")
+    path.chmod(mode)
+    with pytest.raises(RefusedError, match=rf"open\.json \(mode {mode:o}\)") as caught:
+        contexts.load(str(path))
+    assert caught.value.hint == f"chmod 600 {path}"
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert contexts.load(str(path)).key_pem == "secret"
+
+
+def test_an_open_context_is_shown_and_can_be_replaced(environment: dict[str, str]) -> None:
+    lab = Context(name="lab", cluster_id="p1", address="a:1", key_pem="secret")
+    path = Path(store.install(lab, environment))
+    path.chmod(0o644)
+    assert [one.name for one in store.known(environment)] == ["lab"]
+    store.install(lab, environment)
+    assert contexts.load(str(path)).key_pem == "secret"
+
+
+def test_a_file_without_a_key_and_one_that_another_owns_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / "x.json")
+    path.chmod(0o644)
+    assert contexts.load(str(path)).name == "x"
+    mounted = _write(tmp_path / "y.json", key_pem="secret")
+    mounted.chmod(0o644)
+    owner = mounted.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert contexts.load(str(mounted)).name == "y"
+
+
+def test_a_certificate_is_told_by_its_context(tmp_path: Path) -> None:
+    authority = Authority.create("c-1", 1_000_000_000.0)
+    key_pem, request_pem = new_key_and_request("ada")
+    pem = authority.sign(request_pem, Subject("user", "ada", roles.USER), 60.0, 1_000_000_000.0)
+    path = str(tmp_path / "lab.json")
+    old = Context("lab", "c-1", "127.0.0.1:1", "", authority.ca_pem.decode(), pem.decode())
+    old.key_pem, old.path = key_pem.decode(), path
+    with pytest.raises(RefusedError, match=rf"\(context lab, {path}\) expired"):
+        _ssl_context(old)
+    with pytest.raises(RefusedError, match=rf"\(context lab, {path}\) expired"):
+        identity_of(old).check_time(time.time())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "{}", '{"name": "x"}'])

@@ -1,6 +1,7 @@
 """The context: which cluster a client speaks to, and as whom.
 
-A context is a JSON file, readable by its owner alone::
+A context is a JSON file, readable by its owner alone (with a key in it that others may read,
+it is refused, as ssh refuses such a key)::
 
     {"name": "lab", "cluster_id": "…", "address": "host:port",
      "socket": "/path/of/perseusd.sock",
@@ -20,7 +21,7 @@ Imports next to nothing: the command line's fast path reads contexts.
 
 import os
 
-from perseus.errors import InvalidError, NotFoundError
+from perseus.errors import InvalidError, NotFoundError, RefusedError
 from perseus.rpc.light_json import loads
 from perseus.shellwords import as_file
 
@@ -75,7 +76,27 @@ class Context:
 
 
 def load(path: str) -> Context:
-    """Reads a context file; raises NotFoundError or InvalidError."""
+    """The context in a file, to be used; raises NotFoundError, InvalidError or RefusedError."""
+    context = read(path)
+    _check_private(context)
+    return context
+
+
+def _check_private(context: Context) -> None:
+    """Raises RefusedError when this user's key lies open to others. What another user owns
+    (a secret that was mounted here) is not this user's to close."""
+    about = os.stat(context.path)
+    mode = about.st_mode & 0o777
+    if context.key_pem and mode & 0o077 and about.st_uid == os.geteuid():
+        raise RefusedError(
+            f"others can read the context file {context.path} (mode {mode:o}), "
+            "which holds a private key",
+            hint=f"chmod 600 {as_file(context.path)}",
+        )
+
+
+def read(path: str) -> Context:
+    """What a context file says, to be shown or replaced; raises NotFoundError or InvalidError."""
     try:
         text = _read(path)
     except FileNotFoundError:
@@ -126,7 +147,7 @@ def _read(path: str) -> str:
 def find(environment: "Mapping[str, str] | None" = None) -> Context | None:
     """The context that counts here, or None when no cluster is known on this machine.
 
-    Raises NotFoundError or InvalidError when one is named and cannot be read.
+    Raises NotFoundError, InvalidError or RefusedError when one is named and cannot be used.
     """
     environment = os.environ if environment is None else environment
     named = environment.get("PERSEUS_CONTEXT")

@@ -66,7 +66,7 @@ def install(context: Context, environment: Mapping[str, str], use: bool | None =
             f"{context.name!r} cannot be a context's name", hint="letters, digits, '.', '_', '-'"
         )
     path = contexts.named_path(context.name, environment)
-    if contexts.exists(path) and contexts.load(path).cluster_id != context.cluster_id:
+    if contexts.exists(path) and contexts.read(path).cluster_id != context.cluster_id:
         # Another cluster has the name; the ids tell them apart.
         context.name = context.cluster_id
         path = contexts.named_path(context.name, environment)
@@ -88,14 +88,14 @@ def known(environment: Mapping[str, str]) -> list[Context]:
     for name in names:
         if name.endswith(".json"):
             try:
-                found.append(contexts.load(f"{folder}/{name}"))
+                found.append(contexts.read(f"{folder}/{name}"))
             except PerseusError:
                 continue
     return found
 
 
 def use(name: str, environment: Mapping[str, str]) -> Context:
-    """Makes a context, by name or file, the one in use. Raises NotFoundError, InvalidError."""
+    """Makes a context, by name or file, the one in use. As ``contexts.load`` raises."""
     is_file = "/" in name or name.endswith(".json")
     path = os.path.abspath(name) if is_file else contexts.named_path(name, environment)
     if not is_file and not contexts.exists(path):

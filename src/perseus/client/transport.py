@@ -18,6 +18,12 @@ from perseus.client.context import Context
 from perseus.errors import InvalidError, PerseusError, RefusedError, UnavailableError
 from perseus.rpc.http_client import Connection, UnixConnection
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from perseus.identity.files import Identity
+
 IDLE_MAXIMUM = 8
 CONNECT_TIMEOUT_S = 10.0
 
@@ -218,7 +224,7 @@ def _ssl_context(context: Context) -> Any:
     import tempfile
     from pathlib import Path
 
-    from perseus.identity.files import CERTIFICATE_FILE, KEY_FILE, Identity
+    from perseus.identity.files import CERTIFICATE_FILE, KEY_FILE
 
     with tempfile.TemporaryDirectory(prefix="perseus-") as name:
         folder = Path(name)
@@ -229,28 +235,29 @@ def _ssl_context(context: Context) -> Any:
             descriptor = os.open(folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with open(descriptor, "w") as opened:
                 opened.write(content)
-        parts = (context.ca_pem, context.certificate_pem, context.key_pem)
-        identity = Identity.of(folder, *(part.encode() for part in parts))
-        return identity.client_ssl_context()
+        return _identity(context, folder).client_ssl_context()
 
 
 def identity_of(context: Context) -> Any:
     """The context's certificate and key as a ``perseus.identity.files.Identity``."""
     from pathlib import Path
 
-    from perseus.identity.files import Identity
-
     if not context.has_certificate:
         raise InvalidError(
             f"the context {context.name!r} has no certificate",
             hint=f"perseus login {context.address or 'HOST:PORT'} --token T",
         )
-    return Identity.of(
-        Path(context.path or ".").parent,
-        context.ca_pem.encode(),
-        context.certificate_pem.encode(),
-        context.key_pem.encode(),
+    return _identity(context, Path(context.path or ".").parent)
+
+
+def _identity(context: Context, folder: "Path") -> "Identity":
+    from perseus.identity.files import Identity
+
+    parts = (context.ca_pem, context.certificate_pem, context.key_pem)
+    origin = (
+        f"context {context.name}, {context.path}" if context.path else f"context {context.name}"
     )
+    return Identity.of(folder, *(part.encode() for part in parts), origin=origin)
 
 
 def _dotted(method: str) -> str:

@@ -62,7 +62,7 @@ def _sign_anew(identity: Identity, authority_folder: Path, lifetime_s: float) ->
 def _reissue_context(paths: Paths, lifetime_s: float) -> None:
     """The owner's context; one that is lost or broken is no matter to the daemon."""
     try:
-        context = contexts.load(str(paths.context))
+        context = contexts.read(str(paths.context))
         identity = Identity.of(
             paths.data,
             context.ca_pem.encode(),
@@ -85,7 +85,7 @@ def _reissue_copies(paths: Paths, cluster_id: str, owner: Identity) -> None:
     copies = store.known(os.environ)
     beside = paths.data.parent / paths.context.name
     if contexts.exists(str(beside)):
-        copies.append(contexts.load(str(beside)))
+        copies.append(contexts.read(str(beside)))
     for copy in copies:
         if copy.cluster_id == cluster_id and copy.has_certificate and _is_due(copy, owner):
             _give(copy, owner)

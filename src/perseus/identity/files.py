@@ -38,6 +38,8 @@ class Identity:
     certificate_pem: bytes
     key_pem: bytes
     certificate: Certificate
+    # Where a person finds it, for messages; empty when that is ``folder``.
+    origin: str = ""
 
     @classmethod
     def load(cls, folder: Path) -> "Identity":
@@ -60,15 +62,24 @@ class Identity:
         return cls.of(folder, ca_pem, certificate_pem, key_pem)
 
     @classmethod
-    def of(cls, folder: Path, ca_pem: bytes, certificate_pem: bytes, key_pem: bytes) -> "Identity":
+    def of(
+        cls,
+        folder: Path,
+        ca_pem: bytes,
+        certificate_pem: bytes,
+        key_pem: bytes,
+        *,
+        origin: str = "",
+    ) -> "Identity":
         """An identity from its parts; ``folder`` is where save puts it."""
         if not subject_module.bears_mark_of(certificate_pem, subject_module.fingerprint(ca_pem)):
             raise InvalidError(
-                f"the certificate in {folder} was made by another authority than its {CA_FILE}",
+                f"the certificate in {origin or folder} was made by another authority "
+                f"than its {CA_FILE}",
                 hint="the two are of different clusters: log in or join again",
             )
         certificate = subject_module.read(certificate_pem)
-        return cls(folder, ca_pem, certificate_pem, key_pem, certificate)
+        return cls(folder, ca_pem, certificate_pem, key_pem, certificate, origin)
 
     def save(self) -> None:
         """Writes the folder durably, all mode 600.
@@ -118,7 +129,7 @@ class Identity:
 
     def check_time(self, time_s: float) -> None:
         """Raises RefusedError when the certificate does not hold at ``time_s``."""
-        check_validity(self.certificate, time_s, str(self.folder))
+        check_validity(self.certificate, time_s, self.origin or str(self.folder))
 
     def client_ssl_context(self) -> ssl.SSLContext:
         """For calling nodes: give ``subject.server_name(...)`` as the server's host name."""
@@ -146,7 +157,8 @@ class Identity:
             context.load_cert_chain(self.folder / CERTIFICATE_FILE, self.folder / KEY_FILE)
         except ssl.SSLError as error:
             raise InvalidError(
-                f"the certificate and key in {self.folder} do not belong together: {error}",
+                f"the certificate and key in {self.origin or self.folder} do not belong together: "
+                f"{error}",
                 hint="log in or join again",
             ) from error
         return context
