@@ -21,7 +21,7 @@ from perseus.errors import (
     from_code,
 )
 from perseus.identity import roles
-from perseus.proto.v1 import agent_pb2, common_pb2, jobs_pb2
+from perseus.proto.v1 import agent_pb2, cluster_pb2, common_pb2, jobs_pb2
 from perseus.rpc import json_codec, services, status
 from perseus.rpc.call import Call, Caller
 from perseus.rpc.registry import ON_BEHALF, Method, Registry, represent
@@ -255,7 +255,40 @@ def test_json_codec() -> None:
     for text in (b"{", b"[]", b'{"nonsense": 1}', b"\xff", b'{"spec": 1}', b"[" * 100_000):
         with pytest.raises(InvalidError) as caught:
             json_codec.parse(text, jobs_pb2.SubmitRequest)
-        assert "protocol.md#submitrequest" in caught.value.hint
+        assert "protocol.md#" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ('{"requestIdd": "x"}', "SubmitRequest has no field 'requestIdd'", "request_id"),
+        ('{"spec": {"argvv": []}}', ".spec has no field 'argvv'", "argv, environment, working_d"),
+        ('{"spec": {"files": [{}, {"a": 1}]}}', ".spec.files[1] has no field 'a'", "name, path"),
+        ('{"requestId": 1}', ".request_id is no text but 1", "quotes"),
+        ('{"spec": {"environment": {"A": 1}}}', ".environment['A'] is no text but 1", "quotes"),
+        ('{"spec": {"argv": "ls"}}', ".spec.argv is no list", "[VALUE"),
+        ('{"spec": {"argv": ["ls", null]}}', ".spec.argv[1] is no text but null", "quotes"),
+        ('{"spec": {"labels": []}}', ".spec.labels is no object", '{"NAME"'),
+        ('{"spec": 1}', ".spec is no object", "protocol.md#taskspec"),
+        ('{"spec": {"timeLimitS": "x"}}', '.time_limit_s cannot be "x"', "#taskspec"),
+        ('{"spec": {"retries": -1}}', ".spec.retries cannot be -1", "#taskspec"),
+        ('{"spec": {"stdin_inline": 1}}', ".stdin_inline cannot be 1", "#taskspec"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told_in_its_writers_words(
+    text: str, said: str, hint: str
+) -> None:
+    with pytest.raises(InvalidError) as caught:
+        json_codec.parse(text.encode(), jobs_pb2.SubmitRequest)
+    assert said in caught.value.message
+    assert hint in caught.value.hint
+    assert "requestId," not in caught.value.hint
+
+
+def test_a_word_that_is_none_is_told_with_those_there_are() -> None:
+    with pytest.raises(InvalidError, match="ROLE_X") as caught:
+        json_codec.parse(b'{"role": "ROLE_X"}', cluster_pb2.CreateTokenRequest)
+    assert "ROLE_USER" in caught.value.hint
 
 
 def test_a_field_that_cannot_be_read_is_named_once() -> None:

@@ -7,13 +7,15 @@ error, for a mistyped name must not be dropped in silence.
 """
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from perseus.errors import InvalidError
+from perseus.rpc import json_trouble
 
 # Shorter ones are base64 within the line also for who takes raw bytes.
 RAW_MINIMUM_BYTES = 4 << 10
@@ -35,12 +37,16 @@ def parse(text: bytes, kind: type[Message]) -> Message:
             raise json_format.ParseError("a JSON object begins with {")
         return json_format.Parse(text, message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        # Of each level the same words once more; the path at the end says as much.
-        said = _LEVELS.sub("", str(error)).rstrip(".")
-        raise InvalidError(
-            f"the request is not a {kind.__name__} in JSON: {said}",
-            hint=f"its fields: docs/reference/protocol.md#{kind.__name__.lower()}",
-        ) from None
+        raise _refusal(text, kind, error) from None
+
+
+def _refusal(text: bytes, kind: type[Message], error: Exception) -> InvalidError:
+    # Of each level the same words once more; the path at the end says as much.
+    said = _LEVELS.sub("", str(error)).rstrip(".")
+    descriptor = cast(Descriptor, kind.DESCRIPTOR)
+    found = json_trouble.find(text, descriptor)
+    said, hint = found or (said, json_trouble.fields_of(descriptor))
+    return InvalidError(f"the request is not a {kind.__name__} in JSON: {said}", hint=hint)
 
 
 def emit(message: Message) -> bytes:
