@@ -1,7 +1,16 @@
-"""What goes to stdout and to stderr comes in its order, also where both are one pipe."""
+"""What goes to stdout and to stderr comes in its order, and as the terminal can show it."""
 
+import fcntl
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+
+import pytest
+
+LIMIT_S = 60.0
 
 
 def test_a_result_comes_before_what_is_said_after_it() -> None:
@@ -18,3 +27,59 @@ def test_a_result_comes_before_what_is_said_after_it() -> None:
         check=True,
     )
     assert done.stdout.splitlines() == ["perseus: one", "two", "perseus: three"]
+
+
+def on_terminal(script: str, term: str | None, columns: int = 80) -> str:
+    """What a program writes to a terminal of that kind and width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment.pop("TERM", None)
+    environment |= {} if term is None else {"TERM": term}
+    try:
+        subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=theirs, stderr=theirs, env=environment, check=True, timeout=LIMIT_S,
+        )  # fmt: skip
+        # All of it is there by now, and is less than a terminal keeps.
+        os.write(theirs, b"$")
+        taken = b""
+        while not taken.endswith(b"$"):
+            taken += os.read(ours, 65536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    return taken[:-1].decode().replace("\r\n", "\n")
+
+
+DRAWING = """
+import sys
+from perseus.cli.commands.watching import is_drawn
+from perseus.cli.console import Console, Progress
+console = Console()
+bar = Progress(console, NAME)
+bar(1 << 20, 2 << 20)
+bar.end()
+console.table(("NAME", "STATE"), [("a", "alive")])
+console.line(str(is_drawn(console)))
+"""
+
+
+@pytest.mark.parametrize("term", ["dumb", "", None])
+def test_a_dumb_terminal_gets_lines_alone(term: str | None) -> None:
+    taken = on_terminal(DRAWING.replace("NAME)", "'a.txt')"), term)
+    assert taken == "NAME  STATE\na     alive\nFalse\n"
+
+
+def test_another_gets_a_bar_that_goes_and_colours() -> None:
+    taken = on_terminal(DRAWING.replace("NAME)", "'a.txt')"), "xterm")
+    assert "50%" in taken and taken.count("\r\033[K") == 2
+    assert "\033[32malive\033[0m" in taken and taken.endswith("True\n")
+
+
+def test_a_bar_stays_within_its_line() -> None:
+    script = DRAWING.replace("NAME)", "'é' * 50 + '\\x1b[2J\\n')")
+    for columns in (20, 70):
+        line = on_terminal(script, "xterm", columns).split("\r\033[K")[1]
+        assert len(line) == columns - 1
+        assert "\n" not in line and "\033" not in line

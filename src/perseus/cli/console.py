@@ -1,6 +1,7 @@
 """What commands say: results to stdout, everything else to stderr.
 
-Colour and progress bars only on a terminal, and no colour where ``NO_COLOR`` is set and not empty.
+Colour and progress bars only on a terminal that can draw (not one whose ``TERM`` is ``dumb`` or
+empty, as Emacs' shell is), and no colour where ``NO_COLOR`` is set and not empty.
 """
 
 import os
@@ -8,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from perseus.cli.units import lines_shown, quoted
 
 PROGRESS_INTERVAL_S = 0.1
+COLUMNS_DEFAULT = 80
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _STATE_COLOURS = {
     "running": "green",
@@ -105,29 +107,71 @@ class Console:
     def colour(self, text: str, name: str, stream: Any = None) -> str:
         """``text`` in a colour where that is wanted and seen."""
         stream = sys.stdout if stream is None else stream
-        is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        if is_plain or not stream.isatty():
+        if os.environ.get("NO_COLOR") or not draws(stream):
             return text
         return f"\033[{_COLOURS[name]}m{text}\033[0m"
 
 
+def draws(stream: TextIO) -> bool:
+    """Whether it is a terminal that can move its cursor and change colours."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def columns(stream: TextIO) -> int:
+    """How many characters a line of this terminal has."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or COLUMNS_DEFAULT
+    except OSError:
+        return COLUMNS_DEFAULT
+
+
+class Fleeting:
+    """A line on stderr that is written over and taken away; nothing where that cannot be done."""
+
+    def __init__(self, console: Console) -> None:
+        self._draws = not (console.quiet or console.as_json) and draws(sys.stderr)
+        self._stands = False
+
+    def show(self, text: str) -> None:
+        """``text`` in its place, cut at the terminal's width: of a line that is broken into
+        two only the second could be taken back."""
+        if self._draws:
+            self._stands = True
+            self._write("\r\033[K" + quoted(text)[: columns(sys.stderr) - 1])
+
+    def clear(self) -> None:
+        """Takes it away."""
+        if self._stands:
+            self._stands = False
+            self._write("\r\033[K")
+
+    def __enter__(self) -> "Fleeting":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 class Progress:
-    """A bar on stderr for one file; nothing where stderr is no terminal."""
+    """A bar on stderr for one file; nothing where stderr is no terminal that draws."""
 
     def __init__(self, console: Console, name: str) -> None:
-        self._name = name
-        self._shown = not (console.quiet or console.as_json) and sys.stderr.isatty()
+        self._name = quoted(name)
+        self._line = Fleeting(console)
         self._began_s = time.monotonic()
         self._last_s = 0.0
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
         """Shows how far it is; ``total_bytes`` 0 when that is not known."""
         now_s = time.monotonic()
-        if not self._shown or (now_s - self._last_s < PROGRESS_INTERVAL_S):
-            return
-        self._last_s = now_s
-        sys.stderr.write("\r\033[K" + self.text(done_bytes, total_bytes, now_s - self._began_s))
-        sys.stderr.flush()
+        if now_s - self._last_s >= PROGRESS_INTERVAL_S:
+            self._last_s = now_s
+            self._line.show(self.text(done_bytes, total_bytes, now_s - self._began_s))
 
     def text(self, done_bytes: int, total_bytes: int, elapsed_s: float) -> str:
         """The bar as it is shown."""
@@ -144,9 +188,7 @@ class Progress:
 
     def end(self) -> None:
         """Takes the bar away."""
-        if self._shown and self._last_s:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
+        self._line.clear()
 
 
 def _row(cells: list[str], widths: list[int], right: list[bool]) -> str:

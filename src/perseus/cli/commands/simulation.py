@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from perseus.algo.layout import Layout
+from perseus.cli.console import Fleeting
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError, parse_duration_s
 from perseus.sim import diagram, explore, faults, runner, shrink, trace
@@ -41,7 +42,7 @@ def simulate(invocation: Invocation) -> int:
     if options.seed is not None:
         _refuse_cluster(options, "--seed is one run, here")
         return _replay(invocation, about, options.seed)
-    return _Series(invocation, about).run()
+    return _Series(invocation, about, Fleeting(invocation.console)).run()
 
 
 def _refuse_cluster(options: Any, why: str) -> None:
@@ -203,6 +204,7 @@ def _explored_as_json(found: explore.Explored) -> dict[str, Any]:
 class _Series:
     invocation: Invocation
     about: Plan
+    line: Fleeting
     begun_s: float = field(default_factory=time.monotonic)
     told_s: float = 0.0
     done: int = 0
@@ -217,13 +219,12 @@ class _Series:
         if not 1 <= options.seeds <= SEEDS_MAXIMUM:
             raise UsageError(f"--seeds {options.seeds} is not possible", hint="--seeds 1000")
         seeds = range(options.first, options.first + options.seeds)
-        with closing(self._outcomes(seeds)) as outcomes:
+        with self.line, closing(self._outcomes(seeds)) as outcomes:
             for outcome in outcomes:
                 self._count(outcome)
                 if outcome.violation is not None:
                     break
                 self._progress(len(seeds))
-        self._clear()
         return self._held(seeds) if outcome.violation is None else self._failed(outcome)
 
     def _outcomes(self, seeds: Sequence[int]) -> Generator[Outcome, None, None]:
@@ -243,16 +244,10 @@ class _Series:
         self.errors.update(outcome.errors)
 
     def _progress(self, total: int) -> None:
-        console, now_s = self.invocation.console, time.monotonic()
-        shown = not (console.quiet or console.as_json) and sys.stderr.isatty()
-        if shown and now_s > self.told_s + REPORT_INTERVAL_S:
+        now_s = time.monotonic()
+        if now_s > self.told_s + REPORT_INTERVAL_S:
             self.told_s = now_s
-            sys.stderr.write(f"\r\033[K{self.done} of {total} seeds")
-            sys.stderr.flush()
-
-    def _clear(self) -> None:
-        if self.told_s:
-            sys.stderr.write("\r\033[K")
+            self.line.show(f"{self.done} of {total} seeds")
 
     def _failed(self, outcome: Outcome) -> int:
         console, options = self.invocation.console, self.invocation.options

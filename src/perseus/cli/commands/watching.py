@@ -3,7 +3,6 @@
 What is shown is put together by ``frame``, which knows nothing of terminals or clusters.
 """
 
-import os
 import shutil
 import sys
 import threading
@@ -12,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from perseus.algo.process import Id
-from perseus.cli.console import Console
+from perseus.cli.console import Console, draws
 from perseus.cli.units import quoted
 from perseus.errors import PerseusError
 from perseus.hosting.run import Run
@@ -143,4 +142,4 @@ def _draw(console: Console, lines: Sequence[str], drawn: int) -> int:
 
 def is_drawn(console: Console) -> bool:
     """Whether there is a terminal that can do it."""
-    return not console.as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return not console.as_json and draws(sys.stdout)
