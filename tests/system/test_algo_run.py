@@ -120,6 +120,12 @@ def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
     lost = next(p for p, node in run.nodes.items() if node == "node-2")
     devcluster.kill(lab.cluster.folder, "node-2")
     lab.go_on(run)
+    partly = lab.algo("check", run.run)
+    assert partly.code == 3 and "not known" in partly.text, partly
+    assert f"{lost}'s trace is not there" in partly.stderr and "perseus nodes" in partly.stderr
+    code, said = lab.check(run)
+    assert (code, said["verdict"], said["violation"]) == (3, "not known", None)
+    assert {"process": lost, "events": 0, "left_out": 0} in said["checked"]
     devcluster.up(3, lab.cluster.folder)
 
     def is_back() -> bool:
@@ -128,9 +134,8 @@ def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
 
     until(is_back, f"{lost} is back, with what was durable")
     lab.go_on(run)
-    found = lab.algo("check", run.run)
-    assert found.code == 0, found.text
-    assert "trace is gone" not in found.stderr, found.stderr
+    code, said = lab.check(run)
+    assert (code, said["verdict"], said["missing"]) == (0, "held", []), said
     lives = [line["l"] for line in fetch(lab.runs, run).lines[lost] if line["k"] == "start"]
     assert lives == [*range(lives[-1] + 1)] and lives[-1] > 0, "all of its lives are there"
     lab.algo("stop", run.run).ok()
@@ -168,6 +173,8 @@ def test_stop_does_not_wait_for_a_node_that_is_away(lab: Lab) -> None:
     assert "node-2 is away" in lab.algo("stop", run.run).ok().stderr
     took_s = time.monotonic() - begun_s
     assert lab.leftovers() != []
+    code, said = lab.check(run)
+    assert code == 3 and "its task is cancelled, node-2 is lost" in said["missing"][0], said
     devcluster.up(3, lab.cluster.folder)
     until(lambda: lab.leftovers() == [], "what was durable there is gone")
     assert took_s < STOP_TIMEOUT_S

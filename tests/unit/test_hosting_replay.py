@@ -243,6 +243,53 @@ def test_what_was_cut_off_is_left_out_with_what_follows(lab: Lab) -> None:
     assert traces.cut > 0
 
 
+def test_what_was_read_a_moment_earlier_is_no_gap(lab: Lab) -> None:
+    lines = lab.written["n1"]
+    lab.written["n1"] = lines[:-3]
+    traces = lab.traces()
+    checked = lab.check(traces)
+    assert traces.behind_s < 1.0 and traces.missing == [] and not traces.ends_early
+    assert checked.properties["always", "one leader in a term"] == "held"
+
+
+def test_a_trace_that_is_far_behind_the_others_is_a_gap(lab: Lab) -> None:
+    """Its node answered before it had the whole of it again."""
+    start = lab.at()
+
+    def change(line: Line) -> Line:
+        return line | {"at": start + (line["at"] - start) * 1000}
+
+    lab.written["n1"] = lab.written["n1"][: len(lab.written["n1"]) // 2]
+    traces = lab.traces(change)
+    checked = lab.check(traces)
+    assert checked.violation is None and traces.ends_early
+    assert traces.missing == [
+        f"{traces.cut} events are left out: what they follow from is not there"
+    ]
+    assert checked.properties["always", "one leader in a term"] == "held, as far as the traces go"
+    said = checked.properties["eventually", "one leads and all follow"]
+    assert said == "not judged: a part of the traces is not there"
+
+
+def test_what_others_have_not_done_says_nothing_of_one_without_a_trace(lab: Lab) -> None:
+    """All but n1 wait for the end of what must come within 20 s."""
+    start = lab.at()
+
+    def change(line: Line) -> Line:
+        return line | {"at": start + (line["at"] - start) * 1000}
+
+    for process in ("n1", "n2"):
+        lab.written[process] = []
+    traces = lab.traces(change)
+    traces.unread = dict.fromkeys(("n1", "n2"), "its node is away")
+    checked = lab.check(traces)
+    assert checked.violation is None, str(checked.violation)
+    assert traces.missing[:2] == [
+        f"{p}'s trace is not there: its node is away" for p in ("n1", "n2")
+    ]
+    assert traces.taken["n1"] == 0 < traces.taken["n3"]
+
+
 @pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
 def test_clocks_that_differ_do_not_turn_cause_and_effect_around(lab: Lab, ahead_s: float) -> None:
     def change(line: Line) -> Line:

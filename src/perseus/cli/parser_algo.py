@@ -69,7 +69,8 @@ def _add_runs(algo: Any, command: Make) -> None:
         "check",
         "check the properties of an algorithm on the traces of a run",
         "runs:check",
-        "perseus algo check @last\nperseus algo check 7k3m0a --picture run.svg",
+        "perseus algo check @last      ends with 1: broken, 3: a part of the traces is not there\n"
+        "perseus algo check 7k3m0a --picture run.svg",
     )
     _of_a_run(check)
     check.add_argument("--trace", action="store_true", help="print each event")

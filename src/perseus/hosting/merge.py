@@ -21,6 +21,9 @@ Line = dict[str, Any]
 # Of a message: the process whose task sent it, its life, and the mark.
 Mark = tuple[Id, int, int]
 STEPS = ("start", "receive", "timer")
+# Traces are read one after the other while the run goes on: by so much more than that took may
+# one be behind another. What is further behind was not written since, and is not there.
+BEHIND_S = 2.0
 
 
 @dataclass(slots=True)
@@ -36,6 +39,14 @@ class Traces:
     headless: set[Id] = field(default_factory=set)
     # Processes whose traces end before they do: no more is written of them.
     full: set[Id] = field(default_factory=set)
+    # Processes of whose traces nothing is there, and why.
+    unread: dict[Id, str] = field(default_factory=dict)
+    # How long it took to read them all.
+    took_s: float = 0.0
+    # The longest time of one process that was left out, by its own clock.
+    behind_s: float = 0.0
+    # How many events of each process stand in ``merged``.
+    taken: dict[Id, int] = field(default_factory=dict)
 
     def add(self, process: Id, content: bytes) -> None:
         """What the task of a process wrote to stdout."""
@@ -52,18 +63,25 @@ class Traces:
             self.full.add(process)
 
     @property
+    def ends_early(self) -> bool:
+        """Whether there is less of some processes than of others, so that what these have not
+        done says nothing."""
+        return bool(self.unread or self.full) or self.behind_s > self.took_s + BEHIND_S
+
+    @property
     def missing(self) -> list[str]:
         """What is in no trace, in sentences; a verdict is one on the rest."""
         begins = "the beginning of {}'s trace is gone with an attempt that was lost"
         ends = "{}'s trace is full and ends before the process"
-        told = [begins.format(process) for process in sorted(self.headless)]
+        told = [f"{process}'s trace is not there: {why}" for process, why in self.unread.items()]
+        told += [begins.format(process) for process in sorted(self.headless)]
         told += [ends.format(process) for process in sorted(self.full)]
-        if self.cut:
+        if self.cut and (self.ends_early or self.headless):
             told.append(f"{self.cut} events are left out: what they follow from is not there")
         return told
 
     def merged(self) -> Iterator[Line]:
-        """All events in one order; ``cut`` is known at its end."""
+        """All events in one order; ``taken``, ``cut`` and ``behind_s`` are known at its end."""
         begins = {process: self._first_life(process) for process in self.lines}
         places = dict.fromkeys(self.lines, 0)
         sent: set[Mark] = set()
@@ -82,7 +100,11 @@ class Traces:
             for _, mark, *_ in line.get("s", ()):
                 sent.add((process, line["l"], mark))
             yield line
-        self.cut = sum(len(self.lines[process]) - place for process, place in places.items())
+        self.taken = places
+        left = {process: self.lines[process][place:] for process, place in places.items()}
+        self.cut = sum(map(len, left.values()))
+        spans = (lines[-1]["at"] - lines[0]["at"] for lines in left.values() if lines)
+        self.behind_s = max(spans, default=0.0)
 
     def _first_life(self, process: Id) -> int:
         return next((line["l"] for line in self.lines[process] if line["k"] in STEPS), 0)

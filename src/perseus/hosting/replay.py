@@ -112,13 +112,14 @@ class Replay:
 
     def _go(self, lines: Sequence[Line]) -> None:
         settled = last_fault(lines)
-        if settled < 0:
+        may_settle = not self._traces.ends_early
+        if settled < 0 and may_settle:
             self._watch.settle()
         first_s = lines[0]["at"] if lines else 0.0
         for place, line in enumerate(lines):
             self.now = max(self.now, line["at"] - first_s)
             self._take(line)
-            if place == settled and not self._suffering:
+            if place == settled and may_settle and not self._suffering:
                 self._watch.settle()
         if not self._lost_clients(lines):
             self._watch.judge()
@@ -135,6 +136,8 @@ class Replay:
             said = "held"
             if each.kind == "sometimes":
                 said = "reached" if each.name in self._watch.reached else "not reached"
+            elif each.kind == "eventually" and self._traces.ends_early:
+                said = "not judged: a part of the traces is not there"
             elif each.kind == "eventually" and self._suffering:
                 names = sorted({process for process, _ in self._suffering})
                 said = f"not judged: faults go on at {', '.join(names)}"
@@ -142,7 +145,7 @@ class Replay:
                 said = f"not judged: the trace ends within {each.within_s:g} s of the last fault"
             elif each.kind == "at_end" and (lost := self._lost_clients(lines)):
                 said = f"not judged: {', '.join(sorted(lost))} lost what it had seen"
-            if said == "held" and (self._traces.headless or self._traces.full):
+            if said == "held" and self._traces.missing:
                 said = "held, as far as the traces go"
             found[each.kind, each.name] = said
         return found

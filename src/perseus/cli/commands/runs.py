@@ -1,6 +1,7 @@
 """``perseus algo run`` and what belongs to it: algorithms on the cluster, for real.
 
-``check`` ends with 0 when nothing speaks against the run, 1 when a property does not hold.
+``check`` ends with 0 when nothing speaks against the run, 1 when a property does not hold, and
+3 when nothing speaks against what is there of the traces, and a part of them is not.
 """
 
 import sys
@@ -17,12 +18,15 @@ from perseus.cli.units import UsageError, parse_duration_s
 from perseus.errors import DeadlineError
 from perseus.hosting.check import check as check_run
 from perseus.hosting.check import live
+from perseus.hosting.merge import Traces
 from perseus.hosting.replay import Checked
 from perseus.hosting.run import Run
 from perseus.hosting.runs import Process, Runs
 from perseus.proto.v1 import algo_pb2
 from perseus.sim import diagram, trace
 
+# Exit codes of ``check``.
+_EXITS = {"held": 0, "broken": 1, "not known": 3}
 # Between two looks at processes that were killed.
 LOOK_AGAIN_S = 0.1
 RESTART_LIMIT_S = 30.0
@@ -232,20 +236,25 @@ def check(invocation: Invocation) -> int:
     with tempfile.TemporaryDirectory(prefix="perseus-") as folder:
         checked, traces = check_run(runs, found, Path(folder))
     if console.as_json:
-        left = {"cut": traces.cut, "torn": traces.torn, "missing": traces.missing}
-        console.json(_checked_as_json(found, checked) | left)
+        console.json(_checked_as_json(found, checked) | _traces_as_json(checked, traces))
     else:
-        _tell(invocation, checked)
-        for sentence in traces.missing:
-            console.say(sentence)
+        _tell(invocation, checked, traces)
     if options.picture:
-        title = f"run {found.run}: {checked.violation or 'all properties held'}"
+        said = {"held": "all properties held", "not known": "not known, a part is not there"}
+        title = f"run {found.run}: {checked.violation or said[_verdict(checked, traces)]}"
         Path(options.picture).write_text(diagram.svg(checked.events, title))
         console.say(f"the picture is in {options.picture}")
-    return 0 if checked.violation is None else 1
+    return _EXITS[_verdict(checked, traces)]
 
 
-def _tell(invocation: Invocation, checked: Checked) -> None:
+def _verdict(checked: Checked, traces: Traces) -> str:
+    """A key of ``_EXITS``."""
+    if checked.violation is not None:
+        return "broken"
+    return "not known" if traces.missing else "held"
+
+
+def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
     console, options = invocation.console, invocation.options
     if options.trace:
         console.line(trace.text(checked.events))
@@ -257,10 +266,22 @@ def _tell(invocation: Invocation, checked: Checked) -> None:
     else:
         for (kind, name), said in checked.properties.items():
             console.line(f"{kind:10}  {name}: {said}")
+    if _verdict(checked, traces) == "not known":
+        taken = sum(traces.taken.values())
+        console.line(
+            f"{console.colour('not known', 'yellow')}: {taken} of {taken + traces.cut} events"
+            " were checked, and those are not all of the run"
+        )
     console.say(
         f"{checked.steps} steps, {checked.messages} messages, {checked.crashes} crashes"
         f" in {checked.lasted_s:.1f} s"
     )
+    for sentence in traces.missing:
+        console.say(sentence)
+    if traces.unread:
+        console.say("a trace is there again when its node is: perseus nodes")
+    if traces.cut and not traces.missing:
+        console.say(f"the last {traces.cut} events came while the traces were read")
 
 
 def _checked_as_json(found: Run, checked: Checked) -> dict[str, Any]:
@@ -278,6 +299,19 @@ def _checked_as_json(found: Run, checked: Checked) -> dict[str, Any]:
         "messages": checked.messages,
         "crashes": checked.crashes,
         "seconds": checked.lasted_s,
+    }
+
+
+def _traces_as_json(checked: Checked, traces: Traces) -> dict[str, Any]:
+    return {
+        "verdict": _verdict(checked, traces),
+        "checked": [
+            {"process": process, "events": taken, "left_out": len(traces.lines[process]) - taken}
+            for process, taken in traces.taken.items()
+        ],
+        "cut": traces.cut,
+        "torn": traces.torn,
+        "missing": traces.missing,
     }
 
 
