@@ -1,4 +1,4 @@
-"""Amounts as people type them, as bytes and seconds: for flags, settings and files alike.
+"""Amounts as people type and read them: bytes and seconds for flags, settings and files alike.
 
 Light: the fast path reads flags with it. A size is a number and one of
 B, K, M, G, T (1024-based; ``KiB``, ``KB`` mean the same); a time is seconds or
@@ -40,6 +40,11 @@ def number_of(text: str) -> float | None:
     except ValueError:
         return None
     return value if 0 <= value < float("inf") else None
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 node``, ``2 nodes``; ``many`` where an s alone does not do."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def _split(text: str) -> tuple[str, str]:

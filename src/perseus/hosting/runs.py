@@ -5,13 +5,14 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from perseus.algo.layout import Layout
 from perseus.algo.process import Id
+from perseus.amounts import counted
 from perseus.client.cluster import Cluster
 from perseus.client.jobs import Job
 from perseus.client.messages import FileInfo
@@ -39,9 +40,15 @@ RETRIES = 1000
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 5.0
+# Of jobs that are looked through for those of a run that did not come about.
+JOBS_MAXIMUM = 1_000
 ASK_AGAIN_S = 0.1
 # By the interpreter of the node's own installation, which its daemon knows.
 _ARGV = ("sh", "-c", 'exec "$PERSEUS_PYTHON" -m perseus.hosting "$@"', "perseus-algo")
+
+
+def _untold(sentence: str) -> None:
+    """For whom nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +78,50 @@ class Runs:
 
     # Beginning.
 
-    def start(self, target: str, nodes: int, workload: str = "") -> Run:
+    def start(
+        self, target: str, nodes: int, workload: str = "", tell: Callable[[str], None] = _untold
+    ) -> Run:
         """Begins a run of ``target`` with as many processes as ``nodes`` says where the layout
         does not, and with the clients of the problem that it solves; returns when each has
-        begun."""
+        begun. ``tell`` hears in sentences how it goes, at first the run's id. When it fails or is
+        interrupted, what had begun is ended."""
         layout, program = load(target, workload), Program.of(target)
         program.check()
         run = self._planned(target, layout, nodes, program, workload)
+        try:
+            placed = self._place(run, program)
+            tell(f"run {run.run} begins on {counted(len(set(run.nodes.values())), 'node')}")
+            jobs = {p: self._submit(run, p, node, placed) for p, node in run.nodes.items()}
+            self._await(run, jobs)
+        except BaseException:
+            self._undo(run, tell)
+            raise
+        return run
+
+    def _place(self, run: Run, program: Program) -> dict[str, str]:
+        """Puts what each task needs into the filestore; by name where it is."""
         files = self.cluster.fs
-        files.mkdir(f"{run.folder}/at", parents=True)
         placed = {RECORD: f"{run.folder}/{RECORD}"}
-        files.write_bytes(placed[RECORD], run.encode())
+        # First, so that whatever is there of a run can be stopped.
+        files.write_bytes(placed[RECORD], run.encode(), parents=True)
+        files.mkdir(f"{run.folder}/at")
         if run.has_program:
             placed[BUNDLE] = f"{run.folder}/{BUNDLE}"
             files.write_bytes(placed[BUNDLE], program.pack())
-        jobs: dict[Id, str] = {}
+        return placed
+
+    def _undo(self, run: Run, tell: Callable[[str], None]) -> None:
+        """Ends what has begun of a run that did not come about."""
+        tell(f"run {run.run} is ended again; ^C leaves what is there of it")
         try:
-            for process, node in run.nodes.items():
-                jobs[process] = self._submit(run, process, node, placed)
-            self._await(run, jobs)
-        except BaseException:
-            self._end(jobs.values())
-            self.clean(run)
-            files.rm(run.folder, recursive=True)
-            raise
-        return run
+            self.stop(run)
+            with contextlib.suppress(NotFoundError):
+                self.cluster.fs.rm(run.folder, recursive=True)
+        except BaseException as error:
+            tell(f"a part of run {run.run} may go on; to end it: perseus algo stop {run.run}")
+            # Of two errors the first is the cause.
+            if not isinstance(error, PerseusError):
+                raise
 
     def _submit(self, run: Run, process: Id, node: str, placed: Mapping[str, str]) -> str:
         job = self.cluster.submit(
@@ -106,7 +132,7 @@ class Runs:
             retries=RETRIES,
             failure_retries=RETRIES,
             grace_s=1.0,
-            name=f"algo {run.run} {process}",
+            name=_job_name(run, process),
         )
         return job.job_id
 
@@ -161,7 +187,11 @@ class Runs:
             folders: list[FileInfo] = self.cluster.fs.ls(FOLDER)
         except NotFoundError:
             return []
-        found = [self.get(Path(entry.path).name) for entry in folders]
+        found = []
+        for entry in folders:
+            # One that begins or is ended just now has no record.
+            with contextlib.suppress(NotFoundError):
+                found.append(self.get(Path(entry.path).name))
         return sorted(found, key=lambda run: -run.started_at_s)
 
     def get(self, run_id: str) -> Run:
@@ -181,8 +211,14 @@ class Runs:
         try:
             found: dict[Id, str] = json.loads(self.cluster.fs.read_bytes(f"{run.folder}/{JOBS}"))
         except NotFoundError:
-            return {}
+            return self._named(run)
         return found
+
+    def _named(self, run: Run) -> dict[Id, str]:
+        """The jobs of a run whose begin was cut short, by their names."""
+        names = {_job_name(run, process): process for process in run.nodes}
+        jobs = self.cluster.jobs(active=True, limit=JOBS_MAXIMUM)
+        return {names[job.name]: job.job_id for job in jobs if job.name in names}
 
     def is_active(self, run: Run) -> bool:
         """Whether any of its processes is meant to run."""
@@ -290,6 +326,10 @@ class Runs:
             except DeadlineError:
                 away.append(node)
         return away
+
+
+def _job_name(run: Run, process: Id) -> str:
+    return f"algo {run.run} {process}"
 
 
 def _deaf(to: Sequence[Id]) -> algo_pb2.BefallRequest:

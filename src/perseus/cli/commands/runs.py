@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perseus.algo.process import Id
+from perseus.amounts import counted
 from perseus.cli.commands import watching
 from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
 from perseus.cli.main import Invocation
@@ -33,18 +34,19 @@ RESTART_LIMIT_S = 30.0
 
 
 def run(invocation: Invocation) -> int:
-    """Starts a run; prints its id alone."""
+    """Starts a run; prints its id alone once each process has begun. ^C ends what has begun."""
     options, console = invocation.options, invocation.console
     if not 1 <= options.nodes <= NODES_MAXIMUM:
         raise UsageError(f"--nodes {options.nodes} is not possible", hint=f"1 to {NODES_MAXIMUM}")
     runs = Runs(invocation.cluster)
-    made = runs.start(options.target, options.nodes, options.workload)
+    made = runs.start(options.target, options.nodes, options.workload, console.say)
     if console.as_json:
         about = {"run": made.run, "target": made.target, "workload": made.workload}
         console.json(about | {"nodes": made.nodes})
         return 0
     console.line(made.run)
-    console.say(f"{len(made.nodes)} processes on {len(set(made.nodes.values()))} nodes")
+    processes = counted(len(made.nodes), "process", "processes")
+    console.say(f"{processes} on {counted(len(set(made.nodes.values())), 'node')}, until stopped:")
     console.say(f"perseus algo watch {made.run}, and perseus algo stop {made.run}")
     return 0
 
@@ -273,8 +275,8 @@ def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
             " were checked, and those are not all of the run"
         )
     console.say(
-        f"{checked.steps} steps, {checked.messages} messages, {checked.crashes} crashes"
-        f" in {checked.lasted_s:.1f} s"
+        f"{counted(checked.steps, 'step')}, {counted(checked.messages, 'message')},"
+        f" {counted(checked.crashes, 'crash', 'crashes')} in {checked.lasted_s:.1f} s"
     )
     for sentence in traces.missing:
         console.say(sentence)
