@@ -82,6 +82,26 @@ def test_input_from_the_filestore(three: Cluster, tmp_path: Path) -> None:
     assert done.text == "one two\nthree\n"
 
 
+def test_the_output_of_a_task_that_runs_is_told_as_such(three: Cluster, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waiting = f"echo early; until [ -e {go} ]; do sleep 0.05; done; echo late"
+    job = three.perseus("submit", "--", "sh", "-c", waiting).ok().text.strip()
+    until(lambda: three.job(job)["state"] == "TASK_STATE_RUNNING", "the task runs")
+    stdout = f"/jobs/{job}/0/stdout"
+    inputs = (("--stdin", stdout), ("--file", f"in={stdout}"))
+    runs = [("run", *given, "--", "cat") for given in inputs]
+    looks = [("fs", command, stdout) for command in ("cat", "get", "stat", "tail")]
+    for arguments in (*runs, *looks):
+        told = three.perseus(*arguments)
+        assert told.code == 125 and f"task 0 of job {job} is still running on node-" in told.stderr
+        hint = f"perseus wait {job}" if arguments in runs else f"perseus logs -f {job}"
+        assert hint in told.stderr and "fs put" not in told.stderr
+    go.touch()
+    three.perseus("wait", job).ok()
+    for arguments in (runs[0], looks[0]):
+        assert three.perseus(*arguments).ok().text == "early\nlate\n"
+
+
 def test_signals_are_forwarded(three: Cluster) -> None:
     script = "trap 'echo got; exit 9' INT; echo ready; while :; do sleep 0.1; done"
     running = three.start("run", "--", "sh", "-c", script)

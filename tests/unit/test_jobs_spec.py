@@ -1,11 +1,12 @@
 """What may be submitted, and what is said of what may not."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from perseus.errors import InvalidError, NotFoundError, PerseusError, TooLargeError
-from perseus.jobs import spec
+from perseus.jobs import absent, spec
 from perseus.proto.v1 import jobs_pb2
 from perseus.settings import Settings
 from tests.unit.jobs_harness import World
@@ -16,7 +17,12 @@ WORLD.outputs.inputs["/logs/a.txt"] = {}
 
 
 def check(**fields: Any) -> spec.Accepted:
-    return spec.check(submit_request(**fields), Settings(), WORLD.membership, WORLD.outputs)
+    return accept(submit_request(**fields))
+
+
+def accept(request: jobs_pb2.SubmitRequest) -> spec.Accepted:
+    absence = partial(absent.as_input, WORLD.jobs)
+    return spec.check(request, Settings(), WORLD.membership, WORLD.outputs, absence)
 
 
 def placed(*pairs: tuple[str, str]) -> list[jobs_pb2.PlacedFile]:
@@ -48,7 +54,7 @@ def test_what_is_in_order_is_taken_and_the_request_is_not_changed() -> None:
         name="my job",
     )
     before = request.SerializeToString(deterministic=True)
-    accepted = spec.check(request, Settings(), WORLD.membership, WORLD.outputs)
+    accepted = accept(request)
     assert accepted.spec.stdin_path == "/logs/a.txt"
     assert [file.path for file in accepted.spec.files] == ["/logs/a.txt"] * 2
     assert request.SerializeToString(deterministic=True) == before

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from perseus.identity.authority import Authority
 from perseus.identity.files import Identity
 from perseus.identity.token_text import TokenProof
 from perseus.identity.tokens import Tokens
+from perseus.jobs import absent
 from perseus.jobs.service import JobsService
 from perseus.jobs.state import Jobs
 from perseus.jobs.state_events import JobChanged
@@ -156,6 +158,7 @@ class Master:
             self._random,
             self._settings,
         )
+        self._files.absence = partial(absent.as_file, self.jobs)
         self._cluster = ClusterService(
             self._driver,
             self.membership,

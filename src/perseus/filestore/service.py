@@ -6,10 +6,17 @@ InodeChanged effects to ``on_inode_changed``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, cast
 
-from perseus.errors import InternalError, InvalidError, RefusedError, UnavailableError
+from perseus.errors import (
+    InternalError,
+    InvalidError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
 from perseus.filestore import paths, service_layout
 from perseus.filestore.grants import GRANT_S, make_grant
 from perseus.filestore.namespace import Namespace
@@ -86,12 +93,15 @@ class FilesService:
         self._waiting = 0
         # Set by the daemon; without it Read and Write are unavailable.
         self.pipe: Pipe | None = None
+        # What others know of a path at which nothing is; set by the daemon.
+        self.absence: Callable[[str], NotFoundError | None] = lambda path: None
 
     # Names.
 
     async def stat(self, request: filestore_pb2.StatRequest, call: Call) -> filestore_pb2.FileInfo:
         """Files.Stat."""
-        info = self._namespace.info(self._namespace.inode_at(request.path))
+        with self._telling_absence(request.path):
+            info = self._namespace.info(self._namespace.inode_at(request.path))
         await self._driver.do(Barrier())
         return info
 
@@ -99,7 +109,8 @@ class FilesService:
         self, request: filestore_pb2.ListRequest, call: Call
     ) -> filestore_pb2.ListResponse:
         """Files.List."""
-        page = self._namespace.listing(request.path, request.after, request.limit)
+        with self._telling_absence(request.path):
+            page = self._namespace.listing(request.path, request.after, request.limit)
         await self._driver.do(Barrier())
         return page
 
@@ -151,6 +162,17 @@ class FilesService:
             return len(list(chunks))
         places = (self._namespace.path_of(self._replication.inode_of(chunk)) for chunk in chunks)
         return sum(place == below or place.startswith(below + "/") for place in places)
+
+    @contextmanager
+    def _telling_absence(self, path: str) -> Iterator[None]:
+        """That nothing is at ``path`` is told with what others know of it."""
+        try:
+            yield
+        except NotFoundError:
+            absent = self.absence(path)
+            if absent is None:
+                raise
+            raise absent from None
 
     # Writers.
 
@@ -268,7 +290,8 @@ class FilesService:
         if request.inode:
             inode = self._namespace.file_by_id(request.inode)
         else:
-            inode = self._namespace.inode_at(request.path)
+            with self._telling_absence(request.path):
+                inode = self._namespace.inode_at(request.path)
         if not isinstance(inode, File):
             raise InvalidError(
                 f"{paths.normalise(request.path)} is a folder",
@@ -319,8 +342,9 @@ class FilesService:
         self, request: filestore_pb2.ReadRequest, call: Call
     ) -> AsyncIterator[filestore_pb2.ReadPiece]:
         """Files.Read."""
-        async for piece in self._pipe().read(request, call):
-            yield piece
+        with self._telling_absence(request.path):
+            async for piece in self._pipe().read(request, call):
+                yield piece
 
     async def write(
         self, requests: AsyncIterator[filestore_pb2.WritePiece], call: Call

@@ -15,7 +15,7 @@ from typing import Any
 from perseus.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from perseus.filestore.events import Locality
 from perseus.ids import ALPHABET, JOB_ID_LENGTH, encode
-from perseus.jobs import spec, views, why
+from perseus.jobs import absent, spec, views, why
 from perseus.jobs.follow import Follower, Sources, Wanted
 from perseus.jobs.follow_watch import Watches
 from perseus.jobs.state import Jobs
@@ -210,7 +210,13 @@ class JobsService:
     # How.
 
     async def _submit(self, request: jobs_pb2.SubmitRequest, call: Call) -> str:
-        accepted = spec.check(request, self._settings, self._nodes, self._files)
+        accepted = spec.check(
+            request,
+            self._settings,
+            self._nodes,
+            self._files,
+            partial(absent.as_input, self._jobs),
+        )
         for _ in range(ID_TRIES):
             event = Submit(
                 job_id=encode(self._random.bits(5 * JOB_ID_LENGTH), JOB_ID_LENGTH),

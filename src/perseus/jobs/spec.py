@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from perseus.errors import InvalidError, NotFoundError, TooLargeError
@@ -35,6 +35,9 @@ REQUEST_ID_MAXIMUM = 128
 SIGNAL_MAXIMUM = 64
 SIGNAL_DEFAULT = 15
 
+# What is said of a path at which no file is, where more is known of it than that.
+Absence = Callable[[str], NotFoundError | None]
+
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 
 
@@ -50,7 +53,11 @@ class Accepted:
 
 
 def check(
-    request: jobs_pb2.SubmitRequest, settings: Settings, nodes: Nodes, files: Locality
+    request: jobs_pb2.SubmitRequest,
+    settings: Settings,
+    nodes: Nodes,
+    files: Locality,
+    absence: Absence,
 ) -> Accepted:
     """The request with its defaults; raises InvalidError, TooLargeError or NotFoundError.
 
@@ -61,8 +68,8 @@ def check(
     _check_argv(spec)
     _check_environment(spec.environment)
     _check_folder(spec.working_directory)
-    _check_stdin(spec, files)
-    _check_files(spec, files)
+    _check_stdin(spec, files, absence)
+    _check_files(spec, files, absence)
     _check_needs(spec, nodes)
     _check_limits(spec)
     _fill_in(spec, settings)
@@ -153,7 +160,7 @@ def _check_folder(folder: str) -> None:
         )
 
 
-def _check_stdin(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
+def _check_stdin(spec: jobs_pb2.TaskSpec, files: Locality, absence: Absence) -> None:
     size_bytes = len(spec.stdin_inline)
     if size_bytes > STDIN_INLINE_MAXIMUM_BYTES:
         raise TooLargeError(
@@ -162,10 +169,10 @@ def _check_stdin(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
             hint="put it into the filestore: perseus fs put FILE /in, then --stdin /in",
         )
     if spec.WhichOneof("stdin") == "stdin_path":
-        spec.stdin_path = _file(spec.stdin_path, "the stdin", files)
+        spec.stdin_path = _file(spec.stdin_path, "the stdin", files, absence)
 
 
-def _check_files(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
+def _check_files(spec: jobs_pb2.TaskSpec, files: Locality, absence: Absence) -> None:
     if len(spec.files) > FILES_MAXIMUM:
         raise TooLargeError(
             f"{len(spec.files)} files to place are more than {FILES_MAXIMUM}",
@@ -190,7 +197,7 @@ def _check_files(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
                 hint=f"give one another name: --file {as_word('OTHER=' + placed.path)}",
             )
         names.add(placed.name)
-        placed.path = _file(placed.path, f"the file {placed.name!r}", files)
+        placed.path = _file(placed.path, f"the file {placed.name!r}", files, absence)
     for name in names:
         above = name.split("/")[:-1]
         for end in range(1, len(above) + 1):
@@ -201,9 +208,11 @@ def _check_files(spec: jobs_pb2.TaskSpec, files: Locality) -> None:
                 )
 
 
-def _file(path: str, what: str, files: Locality) -> str:
+def _file(path: str, what: str, files: Locality, absence: Absence) -> str:
     written = paths.normalise(path)
     if not files.exists(written):
+        if (absent := absence(written)) is not None:
+            raise absent
         raise NotFoundError(
             f"{what} is to come from {written}, and there is no such file in the filestore",
             hint=f"perseus fs ls {as_word(paths.parent(written))}; "
