@@ -1,6 +1,7 @@
 """``perseus algo run`` on a real cluster: kill -9 of leaders, partitions, lost nodes, and the
 same properties on what was written down."""
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,28 @@ class Raises(Process):
     def start(self):
         if self.id == "n1":
             raise ValueError("on purpose")
+"""
+
+
+# n1 does not end in Python; n2 in C, which lets no other thread run.
+ENDLESS = """
+import re
+from perseus.algo import Process
+
+
+class Endless(Process):
+    def start(self):
+        self.after(0.1, self.go_on)
+
+    def go_on(self):
+        if self.id == "n1":
+            self.helper()
+        elif self.id == "n2":
+            re.match("(a+)+$", "a" * 64 + "b")  # here
+
+    def helper(self):
+        while True:
+            pass
 """
 
 
@@ -155,6 +178,28 @@ def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path) 
     assert until(ending, "n1 has ended") == "ended with exit code 70"
     job_id = lab.runs.jobs(run)["n1"]
     assert "ValueError: on purpose" in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
+    lab.algo("stop", run.run).ok()
+
+
+def test_a_handler_that_does_not_end_is_told_with_its_line(lab: Lab, tmp_path: Path) -> None:
+    program = tmp_path / "endless.py"
+    program.write_text(ENDLESS)
+    run = lab.start(f"{program}:Endless", 3)
+
+    def stuck() -> dict[str, str]:
+        found = lab.cluster.perseus("--json", "algo", "ps", run.run).ok().json()
+        assert found[2]["state"] == "up"
+        return {p["process"]: p["stuck_at"] for p in found if p["state"] == "stuck"}
+
+    until(lambda: all(stuck().get(p) for p in ("n1", "n2")), "it is seen that two do not end")
+    place = next(n for n, line in enumerate(ENDLESS.splitlines(), 1) if "# here" in line)
+    assert stuck()["n2"] == f"endless.py:{place}"
+    text = lab.algo("ps", run.run).ok().text
+    assert re.search(r"n1 .* stuck in go_on for \d+ s at endless.py:1[67]\n", text), text
+    lab.algo("kill", run.run, "n1").ok()
+    (n1, *_) = lab.cluster.perseus("--json", "algo", "ps", run.run).ok().json()
+    assert (n1["restarts"], n1["ending"]) == (1, "killed by signal 9")
+    assert "stuck" in {line["k"] for line in fetch(lab.runs, run).lines["n1"]}
     lab.algo("stop", run.run).ok()
 
 

@@ -30,6 +30,17 @@ def test_columns_stand_below_their_heads_and_events_below_the_table() -> None:
     ]
 
 
+def test_a_step_that_does_not_end_is_told_with_its_place() -> None:
+    found = [process("n1", stuck_s=12.4, stuck_in="asked", stuck_at="lock.py:30", deaf_to=["n2"])]
+    found.append(process("n2", stuck_s=5.2))
+    for each in found:
+        assert each.status is not None
+        each.status.state = "stuck"
+    lines = frame("run r", found, {}, [], 120, 20)
+    assert lines[3].endswith("stuck in asked for 12 s at lock.py:30; deaf to n2")
+    assert lines[4].endswith("stuck for 5 s")
+
+
 def test_it_fits_the_terminal() -> None:
     found = [process(f"n{number}") for number in range(30)]
     lines = frame("run r " * 30, found, {}, ["event"] * 50, 40, 12)

@@ -111,6 +111,10 @@ class _Timer:
             self.handle.cancel()
 
 
+def _unnoted(now_s: float) -> None:
+    """For whom nobody looks."""
+
+
 class Driver:
     """The processes of one node; ``failed`` is told of the exception that ends it."""
 
@@ -120,14 +124,17 @@ class Driver:
         transmit: Callable[[Id, Envelope, int], None],
         failed: Callable[[Process, BaseException], None],
         settled: Callable[[Sequence[Step]], None] | None = None,
+        stepping: Callable[[float], None] | None = None,
     ) -> None:
         """``transmit`` gets a sender, what it sends and its mark, which no other message of
         this driver has. ``settled`` is told of steps, in their order, when they are durable
-        and before anything that they sent leaves."""
+        and before anything that they sent leaves. ``stepping`` is told the time when a
+        handler is called, and 0 when it has returned."""
         self._journal = journal
         self._transmit = transmit
         self._failed = failed
         self._settled = settled
+        self._stepping = stepping or _unnoted
         self._processes: dict[Id, Process] = {}
         self._commits: asyncio.Queue[Step] = asyncio.Queue()
         self._writing: asyncio.Task[None] | None = None
@@ -217,6 +224,7 @@ class Driver:
         if self.is_over:
             return
         self._now_s = asyncio.get_running_loop().time()
+        self._stepping(self._now_s)
         step = Step(process, kind, given, self._now_s)
         try:
             handler(*arguments)
@@ -225,6 +233,7 @@ class Driver:
             return
         finally:
             self._now_s = None
+            self._stepping(0.0)
         chance = process.random
         assert isinstance(chance, _Chance)
         step.drawn, chance.drawn = chance.drawn, []

@@ -29,6 +29,8 @@ _STATE_COLOURS = {
     "leased": "dim",
     "joined": "dim",
     "stopped": "red",
+    "stuck": "red",
+    "unreachable": "red",
     "paused": "yellow",
 }
 

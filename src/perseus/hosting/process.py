@@ -19,6 +19,7 @@ from perseus.errors import InvalidError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.journal import DiskJournal
 from perseus.hosting.run import RECORD, Run, root
+from perseus.hosting.stepping import Shared
 from perseus.hosting.trace import Tracer, tell
 from perseus.proto.v1 import algo_pb2
 
@@ -39,10 +40,11 @@ class Hosted:
         self._writer: asyncio.StreamWriter
         self._letters: list[algo_pb2.Letter] = []
 
-    async def serve(self, descriptor: int) -> None:
+    async def serve(self, descriptor: int, step: Shared) -> None:
         """Until the task is gone."""
+        step.answer_asked()
         reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
-        driver = Driver(self._journal, self._transmit, self._failed, self._settled)
+        driver = Driver(self._journal, self._transmit, self._failed, self._settled, step.note)
         group = self._layout.groups[self._place.group]
         driver.start(group.kind, self._place, dict(group.options))
         while letters := await frames.read(reader):
@@ -94,11 +96,13 @@ class Hosted:
 
 
 def main() -> None:
-    """``process.py ID FOLDER DESCRIPTOR``, in the task's working folder."""
-    process, folder, descriptor = sys.argv[1:]
+    """``process.py ID FOLDER DESCRIPTOR STEP``, in the task's working folder; the descriptors are
+    of the way to the task, and of what both know of the step that is taken."""
+    process, folder, descriptor, step = sys.argv[1:]
     try:
         run = Run.decode(Path(RECORD).read_bytes())
-        asyncio.run(Hosted(run, root(process), Path(folder)).serve(int(descriptor)))
+        hosted = Hosted(run, root(process), Path(folder))
+        asyncio.run(hosted.serve(int(descriptor), Shared(int(step))))
     except PerseusError as error:
         sys.exit(f"{process}: {error}")
 

@@ -174,6 +174,8 @@ class Replay:
             self._events.append(Happened(self.now, "crash", process, line["what"]))
             self._suffering.discard((process, "pause"))
             self._down(root(process))
+        elif kind == "stuck":
+            self._events.append(Happened(self.now, kind, process, line["what"]))
         elif kind in ("fault", "heal"):
             said = f"{process}: {line['what'] or 'healed'}"
             self._events.append(Happened(self.now, "fault", process, said))

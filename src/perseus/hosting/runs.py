@@ -65,7 +65,7 @@ class Process:
 
     @property
     def state(self) -> str:
-        """up, paused, down, or unreachable."""
+        """up, stuck, paused, down, or unreachable."""
         return self.status.state if self.status is not None else "unreachable"
 
 

@@ -23,6 +23,7 @@ from perseus.hosting.certificate import RunCertificate
 from perseus.hosting.hearing import Hearing
 from perseus.hosting.network import Network, Server
 from perseus.hosting.run import Run
+from perseus.hosting.stepping import ASK, Place, Shared
 from perseus.hosting.trace import tell
 from perseus.proto.v1 import algo_pb2
 
@@ -31,6 +32,9 @@ from perseus.proto.v1 import algo_pb2
 RESTART_FIRST_S = 0.2
 RESTART_MAXIMUM_S = 5.0
 RESTART_FORGIVEN_S = 5.0
+# A step that takes longer is told of; how often it is looked at, and asked where it is.
+STUCK_S = 5.0
+STUCK_LOOK_S = 1.0
 # Between two tries to have the certificate renewed, as a share of its life.
 RENEWAL_RETRY_SHARE = 1 / 60
 
@@ -53,6 +57,11 @@ class Supervisor:
         self._restarts = -1
         self._sent = self._heard = self._dropped = 0
         self._ending = ""
+        self._step: Shared | None = None
+        # When the step began that takes so long, where it is, and whether that was told.
+        self._stuck_since_s = 0.0
+        self._stuck_at = Place()
+        self._is_told = False
 
     async def serve(self, host: str) -> None:
         """Until it is cancelled."""
@@ -60,11 +69,12 @@ class Supervisor:
         address = await self._server.start(host)
         path = self._run.address_path(self._process)
         await asyncio.to_thread(self._cluster.fs.write_bytes, path, address.encode(), parents=True)
-        renewal = asyncio.create_task(self._renew())
+        beside = [asyncio.create_task(work) for work in (self._renew(), self._look_out())]
         try:
             await self._keep()
         finally:
-            renewal.cancel()
+            for task in beside:
+                task.cancel()
             await self._network.close()
             await self._server.stop()
 
@@ -106,8 +116,9 @@ class Supervisor:
     async def _live(self) -> None:
         """One life of the process."""
         ours, theirs = socket.socketpair()
+        self._step = step = Shared.create()
         with theirs:
-            self._child = child = self._spawn(theirs.fileno())
+            self._child = child = self._spawn(theirs.fileno(), step.descriptor)
         self._restarts += 1
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
@@ -117,7 +128,9 @@ class Supervisor:
                     self._sent += 1
                     self._network.send(letter)
         finally:
-            self._writer = None
+            self._writer = self._step = None
+            self._stuck_since_s = 0.0
+            step.close()
             writer.close()
             child.kill()
         code = await asyncio.to_thread(child.wait)
@@ -125,15 +138,38 @@ class Supervisor:
         self._ending = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         tell("crash", self._process, self._ending)
 
-    def _spawn(self, descriptor: int) -> "subprocess.Popen[bytes]":
+    def _spawn(self, descriptor: int, step: int) -> "subprocess.Popen[bytes]":
         # Not asyncio's form of it, which loses the exit code when a signal meets the end.
         command = [sys.executable, "-m", "perseus.hosting.process", self._process]
         return subprocess.Popen(
-            [*command, str(self._folder), str(descriptor)],
-            pass_fds=(descriptor,),
+            [*command, str(self._folder), str(descriptor), str(step)],
+            pass_fds=(descriptor, step),
             # The order of a set must be the same when its steps are taken again.
             env={**os.environ, "PYTHONHASHSEED": "0"},
         )
+
+    # A step that does not end.
+
+    async def _look_out(self) -> None:
+        while True:
+            await asyncio.sleep(STUCK_LOOK_S)
+            if self._step is not None and not self._is_paused:
+                self._look_at(self._step)
+
+    def _look_at(self, step: Shared) -> None:
+        since_s = step.since_s()
+        if not since_s or time.monotonic() - since_s < STUCK_S:
+            self._stuck_since_s = 0.0
+            return
+        if since_s != self._stuck_since_s:
+            self._stuck_since_s, self._stuck_at, self._is_told = since_s, Place(), False
+        elif (found := step.answer()).handler:
+            self._stuck_at = found
+            if not self._is_told:
+                self._is_told = True
+                tell("stuck", self._process, f"in {found.handler} at {found.line}")
+        step.expect()
+        self._signal(ASK)
 
     # What the network hands on.
 
@@ -194,10 +230,10 @@ class Supervisor:
 
     def status(self) -> algo_pb2.ProcessStatus:
         """How the process is."""
-        state = "down" if self._writer is None else "paused" if self._is_paused else "up"
+        since_s, place = self._stuck_since_s, self._stuck_at
         return algo_pb2.ProcessStatus(
             process=self._process,
-            state=state,
+            state=self._state(),
             restarts=max(0, self._restarts),
             deaf_to=sorted(self._hearing.deaf_to),
             loss=self._hearing.loss,
@@ -206,7 +242,17 @@ class Supervisor:
             heard=self._heard,
             dropped=self._dropped,
             ending=self._ending,
+            stuck_s=time.monotonic() - since_s if since_s else 0.0,
+            stuck_in=place.handler if since_s else "",
+            stuck_at=place.line if since_s else "",
         )
+
+    def _state(self) -> str:
+        if self._writer is None:
+            return "down"
+        if self._is_paused:
+            return "paused"
+        return "stuck" if self._stuck_since_s else "up"
 
 
 def host_of(cluster: Cluster, node: str) -> str:

@@ -9,7 +9,7 @@ same inputs, takes the same steps again (``replay``), and so shows all of its st
     {"k":"receive", …,"from":"n2","m":[life,mark],"what":"Vote(1)","b":…,"n":0,"a":0}
     {"k":"timer", …,"i":3,"what":"_election_due"}
     {"k":"crash","p":"n1","at":…,"what":"killed by signal 9"}     written by its task, as are
-    {"k":"fault","p":"n1","at":…,"what":"pause"}                  these, and raised, heal, full
+    {"k":"fault","p":"n1","at":…,"what":"pause"}           these, and raised, stuck, heal, full
 
 p process; l its life (starts before this one); c Lamport's clock; at seconds since 1970;
 now its own clock; r what chance gave; s what was sent, each [to, mark, what, checksum];

@@ -112,6 +112,9 @@ def _as_json(process: Process) -> dict[str, Any]:
         "loss": status.loss,
         "delay_s": status.delay_s,
         "ending": status.ending,
+        "stuck_s": status.stuck_s,
+        "stuck_in": status.stuck_in,
+        "stuck_at": status.stuck_at,
         "error": process.error,
     }
 
@@ -138,9 +141,9 @@ def kill(invocation: Invocation) -> int:
 
 def _is_again(process: Process, before: dict[Id, int]) -> bool:
     status = process.status
-    return (
-        status is not None and status.state == "up" and status.restarts > before.get(process.id, -1)
-    )
+    if status is None or status.state not in ("up", "stuck"):
+        return False
+    return status.restarts > before.get(process.id, -1)
 
 
 def pause(invocation: Invocation) -> int:
@@ -268,6 +271,8 @@ def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
     else:
         for (kind, name), said in checked.properties.items():
             console.line(f"{kind:10}  {name}: {said}")
+    if not checked.properties:
+        console.say("it has no properties: that each step was taken as it says was checked alone")
     if _verdict(checked, traces) == "not known":
         taken = sum(traces.taken.values())
         console.line(

@@ -16,6 +16,7 @@ from perseus.cli.units import quoted
 from perseus.errors import PerseusError
 from perseus.hosting.run import Run
 from perseus.hosting.runs import Process, Runs
+from perseus.proto.v1 import algo_pb2
 from perseus.sim.trace import Happened
 
 PERIOD_S = 1.0
@@ -82,12 +83,20 @@ def faults(process: Process) -> str:
     status = process.status
     if status is None:
         return process.error
-    said = [f"deaf to {','.join(status.deaf_to)}"] if status.deaf_to else []
+    said = [stuck(status)] if status.state == "stuck" else []
+    said += [f"deaf to {','.join(status.deaf_to)}"] if status.deaf_to else []
     if status.loss or status.delay_s:
         said.append(f"loses {status.loss:g}, up to {status.delay_s:g} s late")
     if status.state == "down" and status.ending:
         said.append(status.ending)
     return "; ".join(said)
+
+
+def stuck(status: algo_pb2.ProcessStatus) -> str:
+    """That a step does not end, and where it is."""
+    where = f" in {status.stuck_in}" if status.stuck_in else ""
+    line = f" at {status.stuck_at}" if status.stuck_at else ""
+    return f"stuck{where} for {status.stuck_s:.0f} s{line}"
 
 
 class Latest:

@@ -70,7 +70,7 @@ class LookRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ProcessStatus(_message.Message):
-    __slots__ = ("process", "state", "restarts", "deaf_to", "loss", "delay_s", "sent", "heard", "dropped", "ending")
+    __slots__ = ("process", "state", "restarts", "deaf_to", "loss", "delay_s", "sent", "heard", "dropped", "ending", "stuck_s", "stuck_in", "stuck_at")
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,9 @@ class ProcessStatus(_message.Message):
     HEARD_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     ENDING_FIELD_NUMBER: _ClassVar[int]
+    STUCK_S_FIELD_NUMBER: _ClassVar[int]
+    STUCK_IN_FIELD_NUMBER: _ClassVar[int]
+    STUCK_AT_FIELD_NUMBER: _ClassVar[int]
     process: str
     state: str
     restarts: int
@@ -91,4 +94,7 @@ class ProcessStatus(_message.Message):
     heard: int
     dropped: int
     ending: str
-    def __init__(self, process: _Optional[str] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., deaf_to: _Optional[_Iterable[str]] = ..., loss: _Optional[float] = ..., delay_s: _Optional[float] = ..., sent: _Optional[int] = ..., heard: _Optional[int] = ..., dropped: _Optional[int] = ..., ending: _Optional[str] = ...) -> None: ...
+    stuck_s: float
+    stuck_in: str
+    stuck_at: str
+    def __init__(self, process: _Optional[str] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., deaf_to: _Optional[_Iterable[str]] = ..., loss: _Optional[float] = ..., delay_s: _Optional[float] = ..., sent: _Optional[int] = ..., heard: _Optional[int] = ..., dropped: _Optional[int] = ..., ending: _Optional[str] = ..., stuck_s: _Optional[float] = ..., stuck_in: _Optional[str] = ..., stuck_at: _Optional[str] = ...) -> None: ...
