@@ -3,13 +3,14 @@
 import contextlib
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import FAST_LEASE, Cluster, cluster, until
+from harness import FAST_LEASE, ROOT, Cluster, cluster, until
 
 from perseus.cli import devcluster
 from perseus.daemon import lifecycle, state_mark
@@ -165,3 +166,42 @@ def test_an_old_backup_put_back_deletes_nothing_until_somebody_says_so(tmp_path:
         until(lambda: not newer & _chunk_files(two), "what came after the backup is deleted")
         assert two.perseus("fs", "cat", "/before").ok().stdout == before
         assert "old copy" not in two.perseus("doctor").text
+
+
+def _documented(page: str, heading: str) -> list[str]:
+    """The lines to type in a page's section, with those that they go on in."""
+    section = (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2]
+    text = section.partition("\n## ")[0].replace("\\\n", "")
+    return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+
+
+def test_a_master_whose_disk_died_goes_on_from_the_documented_backup(tmp_path: Path) -> None:
+    large = random.Random(7).randbytes(100_000)
+    with cluster(tmp_path, nodes=2, settings=FAST_LEASE) as two:
+        master = two.folder / "node-1"
+        *make, put_back = (
+            f"D={master}; {line}".replace("/backup", str(tmp_path / "backup"))
+            for line in _documented("faults.md", "A backup of the master")
+        )
+        two.perseus("fs", "put", "-", "/large", stdin=large).ok()
+        job = two.perseus("submit", "--", "echo", "short").ok().text.strip()
+        two.perseus("wait", job).ok()
+        for line in make:
+            two.shell(line, tmp_path).ok()
+        known = _last_number(master / "state.db")
+        two.perseus("fs", "put", "-", "/later", stdin=b"some words").ok()
+        until(lambda: _known_number(two.folder / "node-2") > known, "node-2 keeps a later mark")
+        devcluster.kill(two.folder, "node-1")
+        shutil.rmtree(master)
+
+        two.shell(put_back, tmp_path).ok()
+        until(lambda: "node-2" in _alive(two), "node-2 is back")
+        assert two.perseus("fs", "cat", "/large").ok().stdout == large
+        assert two.perseus("logs", job).ok().text == "short\n"
+        assert two.perseus("fs", "stat", "/later").code == 125
+        assert two.perseus("run", "--node", "node-2", "--", "echo", "on").ok().text == "on\n"
+
+
+def _alive(made: Cluster) -> set[str]:
+    nodes = made.perseus("--json", "nodes").ok().json()
+    return {node["name"] for node in nodes if node["state"] == "NODE_STATE_ALIVE"}

@@ -32,6 +32,25 @@ def test_a_file_appears_only_at_close_and_whole() -> None:
     assert (info.path, info.size_bytes, info.open, info.checksum) == ("/a/b", 5, False, 7)
 
 
+def test_what_lies_in_the_state_has_one_copy_and_what_has_chunks_their_replicas() -> None:
+    cluster = Cluster(3)
+
+    def copies(path: str) -> tuple[int, int, bool]:
+        info = cluster.namespace.info(cluster.namespace.inode_at(path))
+        return info.replicas, info.live_replicas, info.in_master
+
+    put_inline(cluster, "/a/small", b"hello", replicas=3)
+    put_inline(cluster, "/a/empty", b"")
+    for path in ("/", "/a", "/a/small", "/a/empty"):
+        assert copies(path) == (1, 1, True)
+    cluster.put("/a/large", (500,), replicas=3)
+    assert copies("/a/large") == (3, 3, False)
+    lease = cluster.open("/a/growing")
+    assert copies("/a/growing") == (1, 1, True)
+    cluster.do(files.AllocateChunk(lease.inode, lease.epoch))
+    assert copies("/a/growing") == (2, 2, False)
+
+
 def test_replacing_at_close_removes_what_stood_there() -> None:
     cluster = Cluster(2)
     old = cluster.put("/a", (500,))

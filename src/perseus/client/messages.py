@@ -203,7 +203,8 @@ class JobInfo:
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """A file or folder; ``kind`` is file or directory. Of a file that is being
-    written, ``size_bytes`` counts the sealed chunks."""
+    written, ``size_bytes`` counts the sealed chunks. ``in_master``: it is a folder or
+    small (4 KiB at most), and its one copy is on the disk of the master."""
 
     path: str = ""
     inode: int = 0
@@ -218,6 +219,7 @@ class FileInfo:
     owner: str = ""
     checksum: int = 0
     has_checksum: bool = False
+    in_master: bool = False
 
     @property
     def name(self) -> str:

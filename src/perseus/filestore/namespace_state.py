@@ -231,10 +231,7 @@ class State:
                 self._erase_file(child)
 
     def _erase_file(self, file: File) -> None:
-        chunks = [chunk for chunk, _ in file.parts]
-        if file.writer is not None and file.writer.chunk:
-            chunks.append(file.writer.chunk)
-        if chunks:
+        if chunks := chunks_of(file):
             self.emit(ChunksDropped(tuple(chunks)))
         self.set_attempt(file, "")
         file.writer = None
@@ -318,18 +315,29 @@ class State:
             created_at_s=inode.created_at_s,
             owner=inode.owner,
         )
+        # The copies of what lies in this state: it stands on one disk.
+        info.replicas = info.live_replicas = 1
+        info.in_master = True
         if isinstance(inode, Folder):
-            info.replicas = info.live_replicas = self.replicas_in(inode)
             return info
         assert isinstance(inode, File)
         info.kind = filestore_pb2.FILE_KIND_FILE
-        info.size_bytes, info.replicas = inode.size_bytes, inode.replicas
-        info.open, info.chunks = inode.writer is not None, len(inode.parts)
-        live = (self.chunks.live_replicas(chunk) for chunk, _ in inode.parts)
-        info.live_replicas = min(live, default=inode.replicas)
+        info.size_bytes, info.chunks = inode.size_bytes, len(inode.parts)
+        info.open = inode.writer is not None
+        if chunks := chunks_of(inode):
+            info.replicas, info.in_master = inode.replicas, False
+            info.live_replicas = min(map(self.chunks.live_replicas, chunks))
         if inode.checksum is not None:
             info.checksum, info.has_checksum = inode.checksum, True
         return info
+
+
+def chunks_of(file: File) -> list[int]:
+    """The ids of its chunks in order, the open one with them."""
+    chunks = [chunk for chunk, _ in file.parts]
+    if file.writer is not None and file.writer.chunk:
+        chunks.append(file.writer.chunk)
+    return chunks
 
 
 def start_writer(file: File, who: str) -> Writer:

@@ -273,8 +273,8 @@ def _long(entry: FileInfo) -> tuple[object, ...]:
     modified = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.modified_at_s))
     if entry.is_directory:
         return "-", "-", modified, entry.owner, _shown_name(entry)
-    replicas = str(entry.replicas) if entry.chunks else "-"
-    if entry.live_replicas < entry.replicas and entry.chunks:
+    replicas = str(entry.replicas)
+    if entry.live_replicas < entry.replicas:
         replicas = f"{entry.live_replicas}/{entry.replicas}"
     return units.format_size(entry.size_bytes), replicas, modified, entry.owner, _shown_name(entry)
 
@@ -303,6 +303,8 @@ def _stat_value(name: str, value: Any) -> str:
         return f"{value:08x} (CRC32C)"
     if name == "kind":
         return "folder" if value.endswith("DIRECTORY") else "file"
+    if name == "in_master" and value:
+        return "true (one copy, on the disk of the master)"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -18,7 +18,7 @@ FILE_KIND_FILE: FileKind
 FILE_KIND_DIRECTORY: FileKind
 
 class FileInfo(_message.Message):
-    __slots__ = ("path", "inode", "kind", "size_bytes", "modified_at_s", "created_at_s", "open", "replicas", "chunks", "live_replicas", "owner", "checksum", "has_checksum")
+    __slots__ = ("path", "inode", "kind", "size_bytes", "modified_at_s", "created_at_s", "open", "replicas", "chunks", "live_replicas", "owner", "checksum", "has_checksum", "in_master")
     PATH_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class FileInfo(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     HAS_CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    IN_MASTER_FIELD_NUMBER: _ClassVar[int]
     path: str
     inode: int
     kind: FileKind
@@ -45,7 +46,8 @@ class FileInfo(_message.Message):
     owner: str
     checksum: int
     has_checksum: bool
-    def __init__(self, path: _Optional[str] = ..., inode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., size_bytes: _Optional[int] = ..., modified_at_s: _Optional[float] = ..., created_at_s: _Optional[float] = ..., open: _Optional[bool] = ..., replicas: _Optional[int] = ..., chunks: _Optional[int] = ..., live_replicas: _Optional[int] = ..., owner: _Optional[str] = ..., checksum: _Optional[int] = ..., has_checksum: _Optional[bool] = ...) -> None: ...
+    in_master: bool
+    def __init__(self, path: _Optional[str] = ..., inode: _Optional[int] = ..., kind: _Optional[_Union[FileKind, str]] = ..., size_bytes: _Optional[int] = ..., modified_at_s: _Optional[float] = ..., created_at_s: _Optional[float] = ..., open: _Optional[bool] = ..., replicas: _Optional[int] = ..., chunks: _Optional[int] = ..., live_replicas: _Optional[int] = ..., owner: _Optional[str] = ..., checksum: _Optional[int] = ..., has_checksum: _Optional[bool] = ..., in_master: _Optional[bool] = ...) -> None: ...
 
 class StatRequest(_message.Message):
     __slots__ = ("path",)
