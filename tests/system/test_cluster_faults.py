@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import FAST_LEASE, LIMIT_S, Cluster, cluster, until
+from harness import LIMIT_S, Cluster, cluster, until
 
 from perseus.cli import devcluster
 from perseus.daemon import lifecycle
 from perseus.jobs.service import RELAY_PATIENCE_S
+from perseus.runtime import processes
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def three(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> Iterator[Cluster]:
-    """Leases that outlast a restart of the master, also on a machine that is busy."""
-    with cluster(tmp_path, settings={**FAST_LEASE, "lease_s": "45"}) as made:
+def usual(tmp_path: Path) -> Iterator[Cluster]:
+    """With the lease that nobody chose."""
+    with cluster(tmp_path, settings={"replication_delay_s": "0.5"}) as made:
         yield made
 
 
@@ -60,20 +61,75 @@ def test_the_node_is_killed_in_the_middle_of_a_task(three: Cluster, tmp_path: Pa
     assert "lost" in " ".join(three.perseus("why", job).ok().text.splitlines())
 
 
-def test_the_master_is_killed_with_tasks_running(patient: Cluster, tmp_path: Path) -> None:
-    three = patient
+def test_the_master_is_killed_with_tasks_running(usual: Cluster, tmp_path: Path) -> None:
     gate, log = tmp_path / "gate", tmp_path / "log"
-    job = (
-        three.perseus("submit", "--node", "node-2", "--", "sh", "-c", gated(gate, log))
-        .ok()
-        .text.strip()
-    )
-    until(lambda: log.exists(), "the task runs")
-    devcluster.restart(three.folder, "node-1")
+    script = gated(gate, log)
+    job = usual.perseus("submit", "--node", "node-2", "--", "sh", "-c", script).ok().text.strip()
+    through(usual, "node-3")
+    running = usual.start("run", "--node", "node-3", "--", "sh", "-c", script)
+    assert running.stdout is not None and running.stdout.readline() == b"begin\n"
+    until(lambda: log.read_text() == "start\n" * 2, "both tasks run")
+    devcluster.restart(usual.folder, "node-1")
+    through(usual, "node-1")
     gate.touch()
+    assert usual.perseus("wait", job).code == 0
+    out, err = running.communicate(timeout=LIMIT_S)
+    assert (running.returncode, out) == (0, b"end\n"), err
+    assert log.read_text() == "start\n" * 2
+    assert usual.perseus("logs", job).ok().text == "begin\nend\n"
+
+
+def stopped(log: Path) -> bool:
+    """Whether the processes that noted their ids are stopped, all of them."""
+    found = [processes.stat(int(pid)) for pid in log.read_text().split()]
+    return all(each is not None and each.state == "T" for each in found)
+
+
+def test_the_master_is_away_for_longer_than_a_lease(three: Cluster, tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    script = f"echo $$ >> {log}; echo begin; while [ ! -e {gate} ]; do sleep 0.05; done; echo end"
+    submit = ("submit", "--node", "node-2", "--retries", "0", "--", "sh", "-c", script)
+    job = three.perseus(*submit).ok().text.strip()
+    through(three, "node-3")
+    running = three.start("run", "--node", "node-3", "--", "sh", "-c", script)
+    assert running.stdout is not None and running.stdout.readline() == b"begin\n"
+    until(lambda: log.exists() and len(log.read_text().split()) == 2, "both tasks run")
+    devcluster.kill(three.folder, "node-1")
+    # For all that the nodes know the master may have leased their tasks to others.
+    until(lambda: stopped(log), "both stand still")
+    gate.touch()
+    devcluster.restart(three.folder, "node-1")
+    through(three, "node-1")
     assert three.perseus("wait", job).code == 0
-    assert log.read_text() == "start\n"
+    out, err = running.communicate(timeout=LIMIT_S)
+    assert (running.returncode, out) == (0, b"end\n"), err
+    assert len(log.read_text().split()) == 2
     assert three.perseus("logs", job).ok().text == "begin\nend\n"
+    # And all this is told.
+    assert "stood still on node-2" in three.perseus("why", job).ok().text
+    assert "waiting for it to come back" in err.decode()
+
+
+def test_what_ended_while_the_master_was_away_is_kept(three: Cluster, tmp_path: Path) -> None:
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    # One whose output rides in the message that tells the end, and one that needs chunks.
+    jobs = []
+    for size in (10, 300_000):
+        script = f"{gated(gate, log)}; head -c {size} /dev/zero"
+        submit = ("submit", "--node", "node-2", "--cpu", "0.1", "--", "sh", "-c", script)
+        jobs.append(three.perseus(*submit).ok().text.strip())
+    still = tmp_path / "still"
+    sleeper = ("submit", "--node", "node-2", "--cpu", "0.1", "--", "sh", "-c")
+    three.perseus(*sleeper, f"echo $$ > {still}; exec sleep 1000").ok()
+    until(lambda: log.read_text() == "start\n" * 2 and still.exists(), "all run")
+    devcluster.kill(three.folder, "node-1")
+    gate.touch()
+    until(lambda: stopped(still), "the lease is over")
+    devcluster.restart(three.folder, "node-1")
+    for job, size in zip(jobs, (10, 300_000), strict=True):
+        assert three.perseus("wait", job).code == 0
+        assert len(three.perseus("logs", job).ok().stdout) == len("begin\nend\n") + size
+    assert log.read_text() == "start\n" * 2
 
 
 def through(made: Cluster, node: str) -> None:
@@ -87,24 +143,24 @@ def through(made: Cluster, node: str) -> None:
 
 
 def test_a_job_in_the_foreground_outlives_the_daemons_on_its_way(
-    patient: Cluster, tmp_path: Path
+    usual: Cluster, tmp_path: Path
 ) -> None:
     script = gated(tmp_path / "gate", tmp_path / "log")
     runs = []
 
     def begin() -> None:
-        run = patient.start("run", "--cpu", "0.1", "--node", "node-3", "--", "sh", "-c", script)
+        run = usual.start("run", "--cpu", "0.1", "--node", "node-3", "--", "sh", "-c", script)
         assert run.stdout is not None and run.stdout.readline() == b"begin\n"
         runs.append(run)
 
     def stop_and_start(node: str) -> None:
-        lifecycle.stop(patient.folder / node)
-        lifecycle.start(patient.folder / node)
+        lifecycle.stop(usual.folder / node)
+        lifecycle.start(usual.folder / node)
 
-    through(patient, "node-2")
+    through(usual, "node-2")
     begin()
     stop_and_start("node-2")
-    through(patient, "node-1")
+    through(usual, "node-1")
     begin()
     stop_and_start("node-1")
     (tmp_path / "gate").touch()
@@ -114,13 +170,14 @@ def test_a_job_in_the_foreground_outlives_the_daemons_on_its_way(
         assert b"waiting for it to come back" in err
     # But a caller that leaves while its node stays is missed at once.
     (tmp_path / "gate").unlink()
-    through(patient, "node-2")
+    through(usual, "node-2")
+    until(lambda: usual.perseus("nodes").code == 0, "node-2 reaches the master again")
     begin()
     runs[-1].kill()
     runs[-1].communicate()
     gone_s = time.monotonic()
-    job = patient.perseus("--json", "ps").ok().json()[0]["job_id"]
-    until(lambda: patient.job(job)["state"] == "TASK_STATE_CANCELLED", "the job is cancelled")
+    job = usual.perseus("--json", "ps").ok().json()[0]["job_id"]
+    until(lambda: usual.job(job)["state"] == "TASK_STATE_CANCELLED", "the job is cancelled")
     assert time.monotonic() - gone_s < RELAY_PATIENCE_S / 2
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from executor_bench import JOB, LIMIT_S, Bench, is_gone, with_executor
 
-from perseus.errors import NotFoundError
+from perseus.errors import NotFoundError, PerseusError
 from perseus.jobs import executor as executor_module
 from perseus.jobs import spool as spool_module
-from perseus.proto.v1 import agent_pb2
+from perseus.proto.v1 import agent_pb2, jobs_pb2
+from perseus.runtime.processes import stat
 from perseus.runtime.real import RealClock
 from perseus.runtime.spawner_journal import sweep
 
@@ -139,7 +140,7 @@ def test_duplicates_acknowledgement_and_new_sessions(tmp_path: Path) -> None:
     with_executor(tmp_path, body)
 
 
-def test_a_lost_lease_kills_all_and_tells_nothing(tmp_path: Path) -> None:
+def test_ending_all_kills_and_tells_nothing(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         attempts = [
             bench.start("sh", "-c", f"echo $$ >> {bench.files}/pids; exec sleep 1000", task=task)
@@ -152,7 +153,7 @@ def test_a_lost_lease_kills_all_and_tells_nothing(tmp_path: Path) -> None:
         reading = asyncio.create_task(_drain(bench, big))
         await asyncio.sleep(0)
         bench.events.clear()
-        bench.executor.on_lease_lost()
+        bench.executor.end_all()
         assert bench.executor.held() == []
         await bench.until(lambda: all(map(is_gone, pids)))
         await bench.until(lambda: bench.movers.ships[0].is_abandoned)
@@ -171,16 +172,109 @@ async def _drain(bench: Bench, attempt: str) -> int:
     return sum([len(piece) async for piece in bench.outputs.read(attempt, False, 0, True)])
 
 
-def test_what_the_spawner_killed_for_the_lease_is_no_end(tmp_path: Path) -> None:
+def is_stopped(pid: int) -> bool:
+    found = stat(pid)
+    return found is not None and found.state == "T"
+
+
+def thaw(bench: Bench, *attempts: str) -> None:
+    bench.executor.handle(agent_pb2.Directive(thaw=agent_pb2.ThawAttempts(attempts=attempts)))
+
+
+def test_what_a_lost_lease_froze_goes_on_when_it_is_leased_still(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
-        bench.start("sleep", "1000")
-        await bench.until(lambda: bench.events)
+        gate = bench.files / "gate"
+        script = f"echo $$ >> {bench.files}/pids; while [ ! -e {gate} ]; do sleep 0.02; done"
+        ended = bench.start("echo", "before", task=0)
+        await bench.ended(ended)
+        kept, lost = (bench.start("sh", "-c", f"{script}; echo on", task=task) for task in (1, 2))
+        pids = await bench.pids("pids", 2)
+        waiting = bench.start("echo", "waited", task=3)
+        bench.executor.on_lease_lost()
+        bench.executor.on_lease_lost()
+        await bench.until(lambda: all(map(is_stopped, pids)))
+        gate.touch()
+        assert bench.executor.is_frozen
+        assert bench.executor.held() == [ended, kept, lost, waiting]
         bench.events.clear()
-        bench.executor.on_lease(RealClock().now_s() + 0.1)
-        await bench.until(lambda: not bench.executor.held())
-        await bench.until(lambda: bench.attempt_folders() == [])
-        assert bench.events == []
+        # A lease alone is not enough: the master may have given them to others.
         bench.executor.on_lease(RealClock().now_s() + LIMIT_S)
+        bench.executor.on_welcome()
+        bench.executor.discard_attempt(lost)
+        await bench.until(lambda: sum(map(is_gone, pids)) == 1)
+        assert sum(map(is_stopped, pids)) == 1
+        thaw(bench, ended, kept, waiting)
+        assert not bench.executor.is_frozen
+        for attempt, said in ((ended, b"before\n"), (kept, b"on\n"), (waiting, b"waited\n")):
+            assert (await bench.ended(attempt)).stdout.inline == said
+        assert bench.ended_or_none(lost) is None
+        await bench.until(lambda: not (bench.folder / lost).exists())
+
+    with_executor(tmp_path, body, cores=2)
+
+
+def test_what_is_not_leased_any_more_does_not_outlive_the_thaw(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        bench.start("sh", "-c", f"echo $$ > {bench.files}/pid; exec sleep 1000")
+        (pid,) = await bench.pids("pid")
+        bench.executor.on_lease_lost()
+        thaw(bench)
+        await bench.until(lambda: is_gone(pid))
+        assert bench.executor.held() == []
+
+    with_executor(tmp_path, body)
+
+
+def test_a_start_that_meets_the_end_of_the_lease_waits(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        bench.executor.on_lease(RealClock().now_s() + LIMIT_S)
+        attempt = bench.start("echo", "here")
+        # The directive is on its way to the spawner, which will refuse it.
+        await asyncio.sleep(0)
+        bench.spawner.freeze()
+        bench.executor.on_lease_lost()
+        await asyncio.sleep(0)
+        assert bench.executor.held() == [attempt]
+        # Answered in order: after this the start was refused.
+        with pytest.raises(PerseusError, match="no child"):
+            await bench.spawner.fork_child("none")
+        assert bench.executor.held() == [attempt] and not bench.events
+        thaw(bench, attempt)
+        assert (await bench.ended(attempt)).stdout.inline == b"here\n"
+
+    with_executor(tmp_path, body)
+
+
+def test_a_time_limit_does_not_count_what_stood_still(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        gate, limit_s = bench.files / "gate", 2.0
+        script = f"echo $$ > {bench.files}/pid; while [ ! -e {gate} ]; do sleep 0.02; done"
+        begun_s = RealClock().now_s()
+        attempt = bench.start("sh", "-c", script, time_limit_s=limit_s)
+        await bench.pids("pid")
+        bench.executor.on_lease_lost()
+        await bench.until(lambda: RealClock().now_s() > begun_s + 1.5 * limit_s)
+        gate.touch()
+        thaw(bench, attempt)
+        assert (await bench.ended(attempt)).ending.kind == jobs_pb2.ENDING_EXITED
+        gate.unlink()
+        attempt = bench.start("sh", "-c", script, task=1, time_limit_s=0.2)
+        assert (await bench.ended(attempt)).ending.kind == jobs_pb2.ENDING_TIME_LIMIT
+
+    with_executor(tmp_path, body)
+
+
+def test_attempts_stand_still_for_a_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor_module, "FROZEN_MAXIMUM_S", 0.2)
+
+    async def body(bench: Bench) -> None:
+        bench.start("sh", "-c", f"echo $$ > {bench.files}/pid; exec sleep 1000")
+        (pid,) = await bench.pids("pid")
+        bench.executor.on_lease_lost()
+        await bench.until(lambda: is_gone(pid))
+        assert bench.executor.held() == [] and not bench.executor.is_frozen
         assert (await bench.shell("exit 4", task=1)).ending.exit_code == 4
 
     with_executor(tmp_path, body)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -351,15 +352,60 @@ def test_kill_all_also_forgets_what_waits(tmp_path: Path) -> None:
     with_spawner(tmp_path, body)
 
 
-def test_the_guard_kills_in_time_and_lets_nothing_start_after(tmp_path: Path) -> None:
+def state_of(pid: int) -> str:
+    found = stat_of(pid)
+    return "" if found is None else found.state
+
+
+def test_the_guard_freezes_in_time_and_lets_nothing_start_after(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         pid = await bench.spawner.spawn(bench.request("sleep", "1000"))
         bench.spawner.guard(time.clock_gettime(time.CLOCK_BOOTTIME) + 0.2)
-        assert (await bench.spawner.wait(pid)).signal == signal.SIGKILL
+        await until(lambda: state_of(pid) == "T")
         with pytest.raises(LeaseLostError, match="lease"):
             await bench.spawner.spawn(bench.request("true"))
+        # Not by a signal of the agent's, for then it would run without a lease.
+        bench.spawner.send_signal(pid, signal.SIGCONT)
+        with pytest.raises(LeaseLostError, match="lease"):
+            await bench.spawner.spawn(bench.request("true"))
+        assert state_of(pid) == "T"
         bench.spawner.guard(time.clock_gettime(time.CLOCK_BOOTTIME) + LIMIT_S)
         assert (await bench.run("true")).exit_code == 0
+        assert state_of(pid) == "S"
+        bench.spawner.send_signal(pid, signal.SIGKILL)
+        assert (await bench.spawner.wait(pid)).signal == signal.SIGKILL
+
+    with_spawner(tmp_path, body)
+
+
+def test_what_left_its_group_is_frozen_too_and_thawed_with_its_task(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        # A child in a session of its own, an orphan in one, and one that a person stopped.
+        script = (
+            "setsid sleep 1001 & echo $! >> {0}; (setsid sleep 1002 & echo $! >> {0}); "
+            "sleep 1003 & kill -STOP $!; echo $! > {0}.stopped; exec sleep 1000"
+        )
+        tasks: list[list[int]] = []
+        for name in ("one", "two"):
+            request = bench.request("sh", "-c", script.format(tmp_path / name))
+            environment = {**request.environment, "PERSEUS_ATTEMPT_FOLDER": f"{tmp_path}/{name}"}
+            pid = await bench.spawner.spawn(replace(request, environment=environment))
+            tasks.append([pid, *(await read_pids(tmp_path / name, 2))])
+            (stopped,) = await read_pids(tmp_path / f"{name}.stopped", 1)
+            tasks[-1].append(stopped)
+        await until(lambda: all(state_of(task[-1]) == "T" for task in tasks))
+        bench.spawner.freeze()
+        await until(lambda: all(state_of(pid) == "T" for task in tasks for pid in task))
+        with pytest.raises(LeaseLostError, match="lease"):
+            await bench.spawner.spawn(bench.request("true"))
+        # A lease alone lets none of them go on.
+        bench.spawner.guard(time.clock_gettime(time.CLOCK_BOOTTIME) + LIMIT_S)
+        bench.spawner.thaw([tasks[1][0]])
+        await until(lambda: all(state_of(pid) == "S" for pid in tasks[1][:-1]))
+        assert [state_of(pid) for pid in (*tasks[0], tasks[1][-1])] == ["T"] * 5
+        for pid in (tasks[0][0], tasks[1][0]):
+            bench.spawner.send_signal(pid, signal.SIGKILL)
+        await until(lambda: all(is_gone(pid) for task in tasks for pid in task))
 
     with_spawner(tmp_path, body)
 

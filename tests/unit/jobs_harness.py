@@ -5,6 +5,7 @@ repeat ends until acknowledged, stop what they run before their lease ends, and
 run at most what they are told to. Everything is driven by hand or by a seed.
 """
 
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,6 +91,8 @@ class Toy:
     # Events on their way to the master.
     outbox: list[agent_pb2.AttemptEvent] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    # Its lease was over: nothing of it goes on before the master says so.
+    frozen: bool = False
 
     def direct(self, directive: agent_pb2.Directive) -> None:
         what = directive.WhichOneof("what")
@@ -102,13 +105,19 @@ class Toy:
         elif what == "discard":
             self.attempts.pop(directive.discard.attempt, None)
             self.ended.pop(directive.discard.attempt, None)
+        elif what == "thaw":
+            assert set(directive.thaw.attempts) == {*self.attempts, *self.ended}
+            self.frozen = False
         elif what == "stop" and directive.stop.cancel:
+            assert not self.frozen
             attempt = directive.stop.attempt
             if attempt in self.attempts:
                 self.end(attempt, 128 + directive.stop.signal, jobs_pb2.ENDING_CANCELLED)
 
     def start_some(self) -> None:
         """Runs what its cores and the jobs' limits allow."""
+        if self.frozen:
+            return
         for attempt, state in self.attempts.items():
             running = [a for a, s in self.attempts.items() if s == "running"]
             job_id = attempt.split(".")[0]
@@ -124,8 +133,8 @@ class Toy:
         self.outbox.append(self.ended[attempt])
 
     def stop_all(self) -> None:
-        """Its lease is over: nothing may go on, and it must say Hello anew."""
-        self.attempts.clear()
+        """Its lease is over: nothing goes on, and it must say Hello anew."""
+        self.frozen = bool(self.attempts or self.ended)
         self.outbox.clear()
         self.connected = False
 
@@ -215,6 +224,7 @@ class World:
         held = [*toy.attempts, *toy.ended] if listed is None else listed
         capacity = Capacity(float(toy.cores), self.memory, 100 * GIB, 1.0, "x86_64", "linux")
         event = Connect(toy.node_id, 1, 1, "1", "a:1", "a:2", capacity, tuple(held), (), 1.9e9)
+        event = dataclasses.replace(event, frozen=toy.frozen)
         # A toy that is told to start something takes it on the new stream.
         toy.session = self.do(event).reply.session
         self.do(Welcomed(toy.node_id, toy.session))
@@ -326,7 +336,7 @@ class World:
         running: Counter[tuple[str, int]] = Counter()
         for toy in self.toys.values():
             for attempt, state in toy.attempts.items():
-                if state == "running":
+                if state == "running" and not toy.frozen:
                     running[parse_attempt(attempt)[:2]] += 1
         assert all(count == 1 for count in running.values()), "two attempts of a task run at once"
         for job in self.jobs.jobs().values():
@@ -415,7 +425,7 @@ def act(world: World, chance: random.Random) -> None:
     elif kind < 0.40:
         toy.start_some()
     elif kind < 0.62:
-        running = [a for a, s in toy.attempts.items() if s == "running"]
+        running = [a for a, s in toy.attempts.items() if s == "running" and not toy.frozen]
         if running:
             toy.end(chance.choice(running), chance.choice((0, 0, 0, 1)))
     elif kind < 0.80:
@@ -447,6 +457,7 @@ def _break(world: World, toy: Toy, chance: random.Random) -> None:
     elif kind == 1:
         toy.attempts.clear()
         toy.ended.clear()
+        toy.frozen = False
         world.disconnect(toy)
     elif kind == 2:
         toy.connected = False

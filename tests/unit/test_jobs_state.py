@@ -12,7 +12,7 @@ from perseus.jobs import records, state_ends
 from perseus.jobs.records import CANCELLED, FAILED, FINISHED, LEASED, LOST, PENDING, RUNNING
 from perseus.jobs.state_events import AttemptsReported, JobChanged, Retry
 from perseus.membership.commands import RemoveNode
-from perseus.membership.events import AcknowledgeAttempts
+from perseus.membership.events import AcknowledgeAttempts, Direct
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.machine import Event, Tick
 from tests.unit.jobs_harness import World, act, directives, ended_event, running_event
@@ -236,6 +236,38 @@ def test_a_node_that_comes_back_without_an_attempt() -> None:
     world.connect(toy)
     assert world.task().attempt == 3 and world.task().losses == 1
     assert list(toy.attempts) == ["job00000.0.3"]
+
+
+def test_a_node_that_froze_goes_on_with_what_is_leased_to_it_still() -> None:
+    world = World(nodes=1, cores=4)
+    for number in range(4):
+        world.submit(f"job0000{number}", retries=0)
+    toy = world.toys["id-0"]
+    toy.start_some()
+    world.send(toy)
+    # It hears of neither the cancel of one nor, later, the end of another.
+    world.disconnect(toy)
+    toy.frozen = True
+    world.restart_master()
+    world.kill("job00001")
+    toy.attempts.pop("job00002.0.1")
+    toy.attempts["gone0000.0.1"] = "running"
+    with world.collected() as effects:
+        world.connect(toy)
+    kinds = [e.directive.WhichOneof("what") for e in effects if isinstance(e, Direct)]
+    # What is not its own goes first, and a cancel reaches nobody who stands still.
+    assert kinds == ["discard", "thaw", "stop"]
+    (thaw,) = directives(effects, "thaw")
+    assert sorted(thaw.thaw.attempts) == ["job00000.0.1", "job00001.0.1", "job00003.0.1"]
+    assert world.state("job00002") == LOST
+    for number in (0, 3):
+        task = world.task(job_id=f"job0000{number}")
+        assert task.history[-1].cause == records.CAUSE_THAWED and task.losses == 0
+    assert world.task(job_id="job00001").cancelling == 15
+    # Who did not freeze is told nothing of it.
+    with world.collected() as effects:
+        world.connect(toy)
+    assert not directives(effects, "thaw")
 
 
 def test_after_a_restart_a_lease_may_have_run_and_its_loss_counts() -> None:

@@ -188,8 +188,9 @@ def pause(folder: Path, name: str) -> None:
 
 
 def resume(folder: Path, name: str) -> None:
-    """Lets a paused node go on (SIGCONT)."""
-    _signal_all(_tree(folder, name), signal.SIGCONT)
+    """Lets a paused node go on (SIGCONT): its tasks first, for once its daemon goes on it
+    freezes them, as its lease is over."""
+    _signal_all(dict(reversed(_tree(folder, name).items())), signal.SIGCONT)
 
 
 def restart(folder: Path, name: str) -> None:

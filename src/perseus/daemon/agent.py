@@ -146,6 +146,7 @@ class Agent:
             replicas_unknown=replicas is None,
             certificate_expires_at_s=self._identity().expires_at_s,
             state_mark=agent_pb2.StateMark(run=mark.run, number=mark.number),
+            frozen=self.executor.is_frozen,
         )
 
     def _load(self) -> cluster_pb2.Load:
@@ -180,6 +181,7 @@ class Agent:
         """The master will not have this node as it is."""
         if self.refusal is None or self.refusal.message != refusal.message:
             _log.error("the master refuses this node: %s", refusal)
+        self.executor.end_all()
         self.refusal = refusal
         self.answered.set()
 
@@ -192,7 +194,7 @@ class Agent:
 
     def lose_lease(self) -> None:
         """The master was not heard of in time: nothing here may go on."""
-        _log.warning("the lease is over: all attempts are ended")
+        _log.warning("the lease is over: all attempts are frozen until the master is back")
         self.executor.on_lease_lost()
 
     async def _tell_grant_key(self, key: bytes) -> None:

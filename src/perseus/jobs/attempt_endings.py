@@ -3,8 +3,10 @@
 import signal
 
 from perseus.errors import NotFoundError, PerseusError, RefusedError, TooLargeError
+from perseus.jobs.spool import Spool
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Exit
+from perseus.settings import INLINE_MAXIMUM_BYTES
 
 EXIT_NODE_FAILURE = 125
 EXIT_NOT_EXECUTABLE = 126
@@ -95,3 +97,22 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def output_limit(spool: Spool) -> jobs_pb2.Ending:
+    """It wrote more than it may."""
+    return limit_passed(
+        jobs_pb2.ENDING_OUTPUT_LIMIT,
+        f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes"
+        + KEPT_UP_TO_THERE,
+    )
+
+
+def output_taken(spool: Spool) -> jobs_pb2.Ending:
+    """The file of its output is not where it was."""
+    return limit_passed(
+        jobs_pb2.ENDING_OUTPUT_LIMIT,
+        f"ended because it removed, moved or replaced its own {spool.name}, {spool.path}; "
+        f"only the first {INLINE_MAXIMUM_BYTES} bytes of it are kept: a program writes to "
+        f"{spool.name} and leaves the file alone",
+    )

@@ -26,18 +26,20 @@ from perseus.errors import (
 )
 from perseus.ids import AttemptId
 from perseus.jobs.attempt_endings import (
-    KEPT_UP_TO_THERE,
     by_itself,
     cancelled,
     cut_short,
     limit_passed,
     node_failure,
     not_started,
+    output_limit,
+    output_taken,
     with_own_code,
 )
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders, empty
 from perseus.jobs.keeping import CANCELLED_KEEPING_S, TOLD_AFTER_S, Keeping, inline_output
+from perseus.jobs.pauses import Pauses
 from perseus.jobs.spool import SHIP_EARLY_BYTES, Movers, Shipment, ShipRoom, Spool, in_background
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Clock, Exit, Spawner, SpawnRequest
@@ -46,6 +48,8 @@ from perseus.settings import INLINE_MAXIMUM_BYTES
 DEFAULT_GRACE_S = 5.0
 # Time until SIGKILL for a task that passed its time limit.
 TIME_LIMIT_GRACE_S = 5.0
+# How soon it is looked at again after a time in which it stood still.
+TIME_LIMIT_LOOK_S = 0.05
 EXIT_TIME_LIMIT = 124
 # A pipe's buffer for stdin, where the kernel allows it.
 _PIPE_BYTES = 1 << 20
@@ -79,6 +83,7 @@ class Host:
     # Where the node's daemon answers.
     socket: str
     output_limit_bytes: int
+    pauses: Pauses
 
 
 # Takes what the master is to know of an attempt before its end.
@@ -90,6 +95,8 @@ class _Usage:
     """What the attempt used."""
 
     started_s: float = 0.0
+    # What ``Pauses.total_s`` was then.
+    paused_s: float = 0.0
     wall_s: float = 0.0
     cpu_s: float = 0.0
     memory_peak_bytes: int = 0
@@ -303,9 +310,10 @@ class Attempt:
                 request = await self._prepare()
             except (PerseusError, OSError) as error:
                 return node_failure(f"it could not be prepared: {error}")
-            if self._cause is not None:
-                return self._cause
-            self.pid = await self._host.spawner.spawn(request)
+            while not self.pid:
+                if self._cause is not None:
+                    return self._cause
+                self.pid = await self._try_spawn(request)
         except asyncio.CancelledError:
             # Of the placing, by a cancel; else of this whole course.
             if self._cause is None or self.is_discarded:
@@ -322,6 +330,16 @@ class Attempt:
         self._account(ended)
         self.left_nothing = ended.left_nothing
         return with_own_code(self._cause, ended) if self._cause else by_itself(ended)
+
+    async def _try_spawn(self, request: SpawnRequest) -> int:
+        """Its process; 0 when nothing may start now, after a wait for that to change."""
+        try:
+            return await self._host.spawner.spawn(request)
+        except LeaseLostError:
+            if self._host.spawner.is_dead:
+                raise
+            await self._host.pauses.over()
+            return 0
 
     async def _prepare(self) -> SpawnRequest:
         spec = self.start.spec
@@ -400,6 +418,7 @@ class Attempt:
         loop = asyncio.get_running_loop()
         self.phase = Phase.RUNNING
         self._usage.started_s = self._host.clock.now_s()
+        self._usage.paused_s = self._host.pauses.total_s()
         self.running = agent_pb2.AttemptEvent(
             attempt=self.id,
             running=agent_pb2.AttemptRunning(at_s=self._host.clock.time_s(), pid=self.pid),
@@ -437,8 +456,17 @@ class Attempt:
             return True
         return False
 
+    def _ran_s(self) -> float:
+        """How long it has run, without what it stood still."""
+        paused_s = self._host.pauses.total_s() - self._usage.paused_s
+        return self._host.clock.now_s() - self._usage.started_s - paused_s
+
     def _on_time_limit(self) -> None:
         limit_s = self.start.spec.time_limit_s
+        left_s = limit_s - self._ran_s()
+        if self._host.pauses.is_on or left_s > 0:
+            self._later(max(left_s, TIME_LIMIT_LOOK_S), self._on_time_limit)
+            return
         ending = jobs_pb2.Ending(
             kind=jobs_pb2.ENDING_TIME_LIMIT,
             exit_code=EXIT_TIME_LIMIT,
@@ -480,14 +508,14 @@ class Attempt:
         """Whether an output passed its limit, or was taken away; then that is the cause."""
         for spool in self.spools:
             if spool.was_taken or spool.truncated:
-                self._set_cause(_output_taken(spool) if spool.was_taken else _output_limit(spool))
+                self._set_cause(output_taken(spool) if spool.was_taken else output_limit(spool))
                 return True
         return False
 
     # --- after its end
 
     def _account(self, ended: Exit) -> None:
-        self._usage.wall_s = self._host.clock.now_s() - self._usage.started_s
+        self._usage.wall_s = self._ran_s()
         self._usage.cpu_s = ended.cpu_s
         self._usage.memory_peak_bytes = ended.memory_peak_bytes
 
@@ -561,23 +589,6 @@ class Attempt:
         """What was shipped of its outputs becomes garbage."""
         for ship in self._ships:
             await ship.abandon()
-
-
-def _output_limit(spool: Spool) -> jobs_pb2.Ending:
-    return limit_passed(
-        jobs_pb2.ENDING_OUTPUT_LIMIT,
-        f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes"
-        + KEPT_UP_TO_THERE,
-    )
-
-
-def _output_taken(spool: Spool) -> jobs_pb2.Ending:
-    return limit_passed(
-        jobs_pb2.ENDING_OUTPUT_LIMIT,
-        f"ended because it removed, moved or replaced its own {spool.name}, {spool.path}; "
-        f"only the first {INLINE_MAXIMUM_BYTES} bytes of it are kept: a program writes to "
-        f"{spool.name} and leaves the file alone",
-    )
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

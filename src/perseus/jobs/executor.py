@@ -23,6 +23,7 @@ from perseus.jobs.attempts import Attempt, Host, Phase
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders
 from perseus.jobs.executor_gate import Gate
+from perseus.jobs.pauses import Pauses
 from perseus.jobs.spool import Movers, ShipRoom
 from perseus.proto.v1 import agent_pb2
 from perseus.runtime.ports import Clock, Disk, Spawner
@@ -35,6 +36,8 @@ FORGOTTEN_MAXIMUM = 20_000
 # Attempts whose outputs are on their way at once; beyond, no other one starts, so that
 # the node's disk does not fill with what waits to be shipped.
 KEEPING_MAXIMUM = 256
+# How long attempts stand still for a master that does not come back; then they are ended.
+FROZEN_MAXIMUM_S = 86400.0
 # How long `close` waits for processes that the kernel does not let go.
 CLOSE_TIMEOUT_S = 10.0
 # While attempts wait here for cores there is no haste to tell of others' ends: those of
@@ -100,6 +103,7 @@ class Executor:
             base_environment(),
             socket,
             settings.output_limit_bytes,
+            Pauses(clock),
         )
         self._post_events = post
         self._attempts: dict[str, Attempt] = {}
@@ -113,6 +117,8 @@ class Executor:
         self._guard_is_stale = False
         # Attempts whose outputs are on their way.
         self._keeping = 0
+        # Set while attempts stand still; ends them when that lasts too long.
+        self._frozen: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Makes the folder, and empties it of what an earlier agent left. Call it after
@@ -121,7 +127,7 @@ class Executor:
 
     async def close(self) -> None:
         """Kills all attempts; returns when their folders are gone, soon in any case."""
-        self.on_lease_lost()
+        self.end_all()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=CLOSE_TIMEOUT_S)
         self._host.guard.close()
@@ -138,6 +144,8 @@ class Executor:
             self.stop_attempt(directive.stop)
         elif kind == "discard":
             self.discard_attempt(directive.discard.attempt)
+        elif kind == "thaw":
+            self.thaw(directive.thaw.attempts)
         else:
             return False
         return True
@@ -220,17 +228,53 @@ class Executor:
 
     def on_lease(self, until_s: float) -> None:
         """The node may act until ``until_s`` by the clock's ``now_s``. Should the agent hang
-        then, the spawner kills the tasks by itself."""
+        then, the spawner freezes the tasks by itself."""
         self._lease_ends_s = until_s
+        self._host.ships.note_master()
         if self._attempts:
             self._host.spawner.guard(until_s)
         else:
             # An idle spawner is not woken for it.
             self._guard_is_stale = True
+        self._launch()
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether attempts stand still, for the next Hello to say so."""
+        return self._frozen is not None
 
     def on_lease_lost(self) -> None:
+        """Every attempt stops where it is: whether it may go on is for the master to say,
+        who may have leased it to another node by then. Ends are kept, and none starts."""
+        self._events.clear()
+        if not self._attempts:
+            return
+        self._host.spawner.freeze()
+        if self._frozen is None:
+            self._host.pauses.begin()
+            loop = asyncio.get_running_loop()
+            self._frozen = loop.call_later(FROZEN_MAXIMUM_S, self.end_all)
+
+    def thaw(self, attempt_ids: Iterable[str]) -> None:
+        """The lease is there again, and with it these attempts; of others nothing is left."""
+        leased = set(attempt_ids)
+        for attempt_id in [each for each in self._attempts if each not in leased]:
+            self.discard_attempt(attempt_id)
+        running = [each for each in self._attempts.values() if each.phase is Phase.RUNNING]
+        self._end_freeze(attempt.pid for attempt in running)
+        self._launch()
+
+    def _end_freeze(self, pids: Iterable[int]) -> None:
+        if self._frozen is not None:
+            self._frozen.cancel()
+            self._frozen = None
+            self._host.pauses.end()
+            self._host.spawner.thaw(pids)
+
+    def end_all(self) -> None:
         """Kills every attempt and forgets them; nothing of theirs will appear."""
         self._host.spawner.kill_all()
+        self._end_freeze(())
         for attempt_id in list(self._attempts):
             self.discard_attempt(attempt_id)
         self._events.clear()
@@ -251,7 +295,8 @@ class Executor:
     # --- inside
 
     def _launch(self) -> None:
-        while self._keeping < KEEPING_MAXIMUM:
+        # What the spawner would refuse, as the lease is over, goes on waiting.
+        while not (self.is_frozen or self._is_lease_over) and self._keeping < KEEPING_MAXIMUM:
             attempt = self._gate.next()
             if attempt is None:
                 return
@@ -283,10 +328,11 @@ class Executor:
         if not attempt.is_discarded:
             self._post(event)
 
+    @property
+    def _is_lease_over(self) -> bool:
+        return self._host.clock.now_s() >= self._lease_ends_s
+
     def _on_exit(self, attempt: Attempt) -> None:
-        if self._host.clock.now_s() >= self._lease_ends_s:
-            # The spawner may have killed it for the lease: that is no end of the task's own.
-            self.on_lease_lost()
         self._gate.release(attempt)
         self._keeping += 1
         attempt.has_left_the_gate = True

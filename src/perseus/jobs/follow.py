@@ -25,6 +25,7 @@ from perseus.errors import PerseusError
 from perseus.jobs import records
 from perseus.jobs.follow_watch import Watch, Watches
 from perseus.jobs.records import ENDED_STATES, FINISHED, PENDING, RUNNING, Entry, TaskRecord
+from perseus.jobs.state_ends import thawed
 from perseus.jobs.state_job import Job, folder_of
 from perseus.jobs.views import ending_message, job_ending
 from perseus.proto.v1 import jobs_pb2
@@ -45,6 +46,7 @@ _TOLD_CAUSES = frozenset(
         records.CAUSE_FAILED_AGAIN,
         records.CAUSE_GIVEN_UP,
         records.CAUSE_STOPPED,
+        records.CAUSE_THAWED,
     )
 )
 
@@ -476,6 +478,8 @@ async def _closable(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]
 def _sentence(entry: Entry) -> str:
     if entry.cause == records.CAUSE_STOPPED:
         return f"attempt {entry.attempt} on {entry.who} {entry.detail}"
+    if entry.cause == records.CAUSE_THAWED:
+        return f"attempt {entry.attempt} {thawed(entry.who)}"
     what = {
         records.CAUSE_LOST: "was lost with",
         records.CAUSE_FAILED_AGAIN: "failed on",

@@ -43,6 +43,8 @@ CAUSE_UNDELIVERED = 10
 # Its program has ended, and its output is on its way; the second, if not by itself.
 CAUSE_KEEPING = 11
 CAUSE_STOPPED = 12
+# It stood still since its node's lease was over, is leased there still, and goes on.
+CAUSE_THAWED = 13
 
 _SCHEMA = b"\x01"
 

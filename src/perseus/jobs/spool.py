@@ -78,6 +78,19 @@ class ShipRoom:
     def __init__(self) -> None:
         self.early = EARLY_SHIPS_MAXIMUM
         self.final = asyncio.Semaphore(FINAL_SHIPS_MAXIMUM)
+        self._heard = asyncio.Event()
+        self._is_leased = False
+
+    def note_master(self) -> None:
+        """The master has renewed the node's lease just now."""
+        self._is_leased = True
+        self._heard.set()
+
+    async def master(self) -> None:
+        """Returns when the master renews the lease next, and at once where there was none."""
+        if self._is_leased:
+            self._heard.clear()
+            await self._heard.wait()
 
 
 class Spool:
@@ -205,7 +218,8 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 
 
 class Shipment:
-    """Brings one spool into the filestore, with a bounded number of tries."""
+    """Brings one spool into the filestore, with a bounded number of tries, none of which
+    begins while the master is not there to place it."""
 
     def __init__(
         self, movers: Movers, room: ShipRoom, attempt: str, stderr: bool, path: str
@@ -249,6 +263,7 @@ class Shipment:
                     if self._is_cut:
                         raise
                     await asyncio.sleep(pause_s)
+                    await self._room.master()
             return await self._try(spool.size_bytes)
 
     def cut(self) -> bool:

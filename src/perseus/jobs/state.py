@@ -409,16 +409,31 @@ class Jobs:
         self._leases.changed(event.node_id)
         self._replan = True
         listed = set(event.attempts)
+        cancelled = []
         for (job_id, _), task in list(self._leases.of_node(event.node_id).items()):
             job = self._jobs[job_id]
             if f"{job_id}.{task.index}.{task.attempt}" not in listed:
                 counts = task.state == RUNNING or id(task) in self._unsure
                 self._lose(at, job, task, "the node came back without it", counts)
             elif task.cancelling:
-                directive = _stop_directive(job, task, task.cancelling, cancels=True)
-                self._direct(event.node_id, directive)
+                cancelled.append((job, task))
         for text in event.attempts:
             self._reconcile(event.node_id, text)
+        if event.frozen:
+            self._thaw(at, event)
+        for job, task in cancelled:
+            directive = _stop_directive(job, task, task.cancelling, cancels=True)
+            self._direct(event.node_id, directive)
+
+    def _thaw(self, at: Instant, event: NodeUp) -> None:
+        """What is leased to the node still, and so was listed by it, goes on there."""
+        thawed = []
+        for (job_id, _), task in self._leases.of_node(event.node_id).items():
+            task.note(Entry(at.time_s, records.CAUSE_THAWED, task.attempt, task.node))
+            self._change.task(self._jobs[job_id], task)
+            thawed.append(f"{job_id}.{task.index}.{task.attempt}")
+        thaw = agent_pb2.ThawAttempts(attempts=thawed)
+        self._direct(event.node_id, agent_pb2.Directive(thaw=thaw))
 
     def _reconcile(self, node_id: str, text: str) -> None:
         """Answers for an attempt that the node says it holds."""

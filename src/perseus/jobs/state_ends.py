@@ -144,6 +144,11 @@ def placed(view: NodeView, job: Job, placement: Placement) -> str:
     return text
 
 
+def thawed(node: str) -> str:
+    """What became of an attempt whose node has its lease again."""
+    return f"stood still on {node}, which had no word from the master for too long; it goes on"
+
+
 def size(count: int) -> str:
     """Bytes for people: "64 GB", "7.1 GB", "12 kB"."""
     for unit, name in _UNITS:

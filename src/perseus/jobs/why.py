@@ -7,7 +7,7 @@ from perseus.jobs.plan import Needs, NodeView
 from perseus.jobs.records import Entry, TaskRecord
 from perseus.jobs.scheduler import matches
 from perseus.jobs.state import Jobs
-from perseus.jobs.state_ends import size
+from perseus.jobs.state_ends import size, thawed
 from perseus.jobs.state_job import Job
 
 # Of a job with many tasks, those told of one by one.
@@ -197,6 +197,7 @@ def _entry(entry: Entry, time_s: float) -> str:
         records.CAUSE_GIVEN_UP: f"given up, as {who} did not end it in time",
         records.CAUSE_KEEPING: f"ended on {who}; {detail}",
         records.CAUSE_STOPPED: f"on {who} {detail}",
+        records.CAUSE_THAWED: thawed(who),
         records.CAUSE_UNDELIVERED: f"never began on {who}{reason}; placed anew",
     }[entry.cause]
     attempt = f"attempt {entry.attempt} " if entry.attempt else ""

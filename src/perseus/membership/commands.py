@@ -59,6 +59,8 @@ class Connect(Event):
     replicas_known: bool = True
     # The run and number of the master's state that the node was told last; zeros for none.
     state_mark: tuple[int, int] = (0, 0)
+    # Its lease was over: its attempts stand still until they are told to go on.
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

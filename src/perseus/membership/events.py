@@ -45,6 +45,8 @@ class NodeUp(Event):
     replicas: tuple[Replica, ...]
     # Whether the node could tell which replicas it has.
     replicas_known: bool = True
+    # Its attempts stand still, since its lease was over; ThawAttempts lets them go on.
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

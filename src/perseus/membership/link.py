@@ -63,7 +63,7 @@ class LinkHandlers(Protocol):
         """The node may act until then by ``clock.now_s``; the margin is taken off already."""
 
     def on_lease_lost(self) -> None:
-        """Stop all attempts now; the master may lease them to others soon."""
+        """Freeze all attempts now; the master may lease them to others soon."""
 
     def on_refused(self, error: PerseusError) -> None:
         """The master will never take this node as it is; ``run`` then raises ``error``."""

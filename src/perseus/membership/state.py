@@ -290,6 +290,7 @@ class Membership:
                 event.attempts,
                 event.replicas,
                 event.replicas_known,
+                event.frozen,
             ),
         ]
         reply = Connected(record.node_id, record.name, record.session, protocol, self.lease_s)

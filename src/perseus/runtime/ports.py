@@ -5,7 +5,7 @@ port as an argument and never reaches past it; the real forms stand in
 ``runtime.real``, simulated ones stand with the tests that need them.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -98,6 +98,10 @@ class Exit:
 class Spawner(Protocol):
     """Starts programs, tells how they end, signals their process groups."""
 
+    @property
+    def is_dead(self) -> bool:
+        """Nothing will ever start here again, and no end be known."""
+
     async def spawn(self, request: SpawnRequest) -> int:
         """The process id. Raises NotFoundError (127), RefusedError (126), TooLargeError or
         UnavailableError when it cannot start; LeaseLostError when nothing may run here now."""
@@ -116,5 +120,12 @@ class Spawner(Protocol):
         """SIGKILL to the process group of everything that ``spawn`` started."""
 
     def guard(self, until_s: float) -> None:
-        """Does ``kill_all`` when the clock's ``now_s`` passes ``until_s``, even if the caller
-        hangs; a later call replaces it, 0 takes it away."""
+        """Stops all that ``spawn`` started, as ``freeze`` does, when the clock's ``now_s``
+        passes ``until_s``, even if the caller hangs; a later call replaces it, 0 takes it
+        away."""
+
+    def freeze(self) -> None:
+        """Stops all that ``spawn`` started where it is; ``spawn`` raises LeaseLostError."""
+
+    def thaw(self, pids: Iterable[int]) -> None:
+        """What was frozen of these processes goes on; ``spawn`` starts others again."""

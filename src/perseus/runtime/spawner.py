@@ -14,7 +14,7 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +27,14 @@ from perseus.runtime.spawner_wire import (
     Failed,
     Fork,
     Forked,
+    Freeze,
     FromSpawner,
     Guard,
     KillAll,
     Signal,
     Start,
     Started,
+    Thaw,
     ToSpawner,
     Wire,
 )
@@ -97,13 +99,18 @@ class RealSpawner:
         self._loop.add_reader(self._wire.connection, self._on_readable)
         self._flush()
 
+    @property
+    def is_dead(self) -> bool:
+        """The spawner is gone."""
+        return bool(self._dead)
+
     async def spawn(self, request: SpawnRequest) -> int:
         """Starts a program in a session of its own; its process id.
 
         Raises NotFoundError (no such program: 127), RefusedError (not executable: 126),
         TooLargeError (argument list too long), InvalidError (a NUL in it), or
         UnavailableError (working directory, files, memory), or LeaseLostError when
-        nothing may run here any more: the guard's time has passed, or the spawner is gone.
+        nothing may run here now: tasks are frozen, or the spawner is gone.
         """
         return await self._ask(
             lambda number: Start(
@@ -137,9 +144,19 @@ class RealSpawner:
         self._send(KillAll())
 
     def guard(self, until_s: float) -> None:
-        """The spawner kills all tasks by itself at ``until_s`` (CLOCK_BOOTTIME seconds),
-        unless told a later time; 0 means never. So a stalled agent's tasks end in time."""
+        """The spawner freezes all tasks by itself at ``until_s`` (CLOCK_BOOTTIME seconds),
+        unless told a later time; 0 means never. So a stalled agent's tasks stop in time.
+        What it froze by itself goes on when a later time is told after all."""
         self._send(Guard(until_s))
+
+    def freeze(self) -> None:
+        """All tasks stop where they are, and none starts (LeaseLostError), until ``thaw``.
+        SIGCONT reaches none of them; SIGKILL does."""
+        self._send(Freeze())
+
+    def thaw(self, pids: Iterable[int]) -> None:
+        """These tasks go on, and others may start again."""
+        self._send(Thaw(list(pids)))
 
     async def fork_child(self, name: str) -> ForkedChild:
         """Forks the child of that name; ``wait(pid)`` tells its end."""

@@ -2,7 +2,8 @@
 
 It starts programs (vfork), tells how they end, and is their undertaker: at the
 end of a task it kills what is left of the task's process group, and when the
-agent goes away, or its lease passes unrenewed, every group. Orphans of tasks
+agent goes away every group; when the agent's lease passes unrenewed it stops
+them all where they are (``spawner_freeze``). Orphans of tasks
 come to it (PR_SET_CHILD_SUBREAPER) and are reaped; one that left its group for
 a session of its own is killed when the task it comes from has ended, known by
 the variable PERSEUS_ATTEMPT_FOLDER; where its environment does not say (it was
@@ -32,18 +33,21 @@ from contextlib import suppress
 from typing import NoReturn
 
 from perseus.runtime.processes import stat
+from perseus.runtime.spawner_freeze import Freezer
 from perseus.runtime.spawner_journal import MARK, Journal, Span, marks_of, ticks
 from perseus.runtime.spawner_wire import (
     Ended,
     Failed,
     Fork,
     Forked,
+    Freeze,
     FromSpawner,
     Guard,
     KillAll,
     Signal,
     Start,
     Started,
+    Thaw,
     ToSpawner,
     Wire,
 )
@@ -145,10 +149,13 @@ class SpawnerProcess:
         self._forked: dict[int, str] = {}
         self._requests: deque[Start | Fork] = deque()
         self._answers: list[FromSpawner] = []
-        # When all tasks are killed, by CLOCK_BOOTTIME; 0: never.
+        self._freezer = Freezer()
+        # When all tasks are frozen, by CLOCK_BOOTTIME; 0: never.
         self._guard_s = 0.0
-        # The guard's time has passed: nothing starts until a new one comes.
+        # Why tasks are frozen and none starts: the guard's time has passed, until a new one
+        # comes; the agent said so, until it thaws them.
         self._is_guarded = False
+        self._is_held = False
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._wakeup, wakeup_in = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
@@ -179,7 +186,7 @@ class SpawnerProcess:
         if self._guard_s and time.clock_gettime(time.CLOCK_BOOTTIME) >= self._guard_s:
             self._guard_s = 0.0
             self._is_guarded = True
-            self._kill_all()
+            self._freeze()
         if self._requests:
             self._serve(self._requests.popleft())
         self._flush()
@@ -206,24 +213,43 @@ class SpawnerProcess:
             case Start() | Fork():
                 self._requests.append(message)
             case Signal():
-                if message.pid in self._tasks:
+                # What is frozen goes on by Thaw alone.
+                if message.pid in self._tasks and not (
+                    self._is_frozen and message.signal == signal.SIGCONT
+                ):
                     _signal_group(message.pid, message.signal)
             case KillAll():
-                self._kill_all()
+                self._kill_tasks()
+                self._refuse_starts("all tasks of this node were killed before it started")
             case Guard():
                 self._guard_s = message.until_s
                 self._is_guarded = False
+                if not self._is_held:
+                    self._freezer.thaw(self._tasks)
+            case Freeze():
+                self._is_held = True
+                self._freeze()
+            case Thaw():
+                self._is_held = False
+                if not self._is_guarded:
+                    self._freezer.thaw(message.pids)
 
-    def _kill_all(self) -> None:
-        """Nothing lives on and nothing asked for before will start."""
-        self._kill_tasks()
+    @property
+    def _is_frozen(self) -> bool:
+        return self._is_held or self._is_guarded
+
+    def _freeze(self) -> None:
+        """Nothing goes on and nothing asked for before will start."""
+        self._freezer.freeze({pid: self._marks.get(pid) for pid in self._tasks}, self._forked)
+        self._refuse_starts("the node's lease has passed")
+
+    def _refuse_starts(self, said: str) -> None:
         for request in [each for each in self._requests if isinstance(each, Start)]:
             self._requests.remove(request)
-            said = "all tasks of this node were killed before it started"
             self._answers.append(Failed(request.number, "lease_lost", said, ""))
 
     def _serve(self, request: Start | Fork) -> None:
-        if self._is_guarded and isinstance(request, Start):
+        if self._is_frozen and isinstance(request, Start):
             said = "the node's lease has passed"
             self._answers.append(Failed(request.number, "lease_lost", said, ""))
             return

@@ -50,9 +50,19 @@ class KillAll(_Message, frozen=True):
 
 
 class Guard(_Message, frozen=True):
-    """Kill all tasks when CLOCK_BOOTTIME passes ``until_s``, unless told anew; 0: never."""
+    """Freeze all tasks when CLOCK_BOOTTIME passes ``until_s``, unless told anew; 0: never."""
 
     until_s: float
+
+
+class Freeze(_Message, frozen=True):
+    """Stop all tasks where they are, and start none, until Thaw."""
+
+
+class Thaw(_Message, frozen=True):
+    """These tasks go on; others that are frozen stay so. Tasks start again."""
+
+    pids: list[int]
 
 
 class Fork(_Message, frozen=True):
@@ -95,7 +105,7 @@ class Ended(_Message, frozen=True):
     left_nothing: bool
 
 
-ToSpawner = Start | Signal | KillAll | Guard | Fork
+ToSpawner = Start | Signal | KillAll | Guard | Freeze | Thaw | Fork
 FromSpawner = Started | Failed | Forked | Ended
 
 Incoming = TypeVar("Incoming")

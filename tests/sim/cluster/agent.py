@@ -59,6 +59,12 @@ class Agent(Process):
         self.connected = False
         self.queue: dict[str, agent_pb2.StartAttempt] = {}
         self.running: dict[str, Timer] = {}
+        # When each attempt that runs ends, and how long those take still that stand still.
+        self.due_s: dict[str, float] = {}
+        self.left_s: dict[str, float] = {}
+        # The lease was over: nothing goes on before the master says so.
+        self.frozen = False
+        self.thawed = 0
         # Ends that the master has not acknowledged.
         self.ended: dict[str, agent_pb2.AttemptEvent] = {}
         # Attempts that ran to their own end here, for the properties.
@@ -104,6 +110,7 @@ class Agent(Process):
                     for chunk, held in self.held.items()
                 ),
                 certificate_expires_at_s=1.9e9,
+                frozen=self.frozen,
             )
         )
 
@@ -131,11 +138,28 @@ class Agent(Process):
         self.after(CHECK_S, self.check)
 
     def stop_all(self) -> None:
-        """The lease is over: nothing goes on."""
-        for timer in self.running.values():
+        """The lease is over: nothing goes on, nor begins, before the master says so."""
+        if self.frozen or not (self.queue or self.running or self.ended):
+            return
+        self.frozen = True
+        for attempt, timer in self.running.items():
             timer.cancel()
-        self.queue.clear()
-        self.running.clear()
+            self.left_s[attempt] = max(0.0, self.due_s[attempt] - self.now)
+
+    def thaw(self, leased: set[str]) -> None:
+        """What is leased here still goes on; nothing is left of the rest."""
+        for attempt in {*self.queue, *self.running, *self.ended} - leased:
+            self.drop(attempt)
+            self.ended.pop(attempt, None)
+        self.frozen = False
+        self.thawed += len(self.running)
+        for attempt in self.running:
+            self.begin(attempt, self.left_s.pop(attempt))
+        self.run_some()
+
+    def begin(self, attempt: str, seconds: float) -> None:
+        self.due_s[attempt] = self.now + seconds
+        self.running[attempt] = self.after(seconds, self.finish, attempt)
 
     @on(Down)
     def down(self, sender: Id, message: Down) -> None:
@@ -171,6 +195,8 @@ class Agent(Process):
         elif kind == "discard":
             self.drop(directive.discard.attempt)
             self.ended.pop(directive.discard.attempt, None)
+        elif kind == "thaw" and self.lease.check():
+            self.thaw(set(directive.thaw.attempts))
         elif kind == "stop" and directive.stop.cancel:
             if self.drop(directive.stop.attempt):
                 self.end(directive.stop.attempt, 143, jobs_pb2.ENDING_CANCELLED)
@@ -184,11 +210,11 @@ class Agent(Process):
     # Attempts.
 
     def run_some(self) -> None:
-        while self.queue and len(self.running) < CORES:
+        while not self.frozen and self.queue and len(self.running) < CORES:
             attempt = next(iter(self.queue))
             start = self.queue.pop(attempt)
             seconds = float(start.spec.argv[1])
-            self.running[attempt] = self.after(seconds, self.finish, attempt)
+            self.begin(attempt, seconds)
             if self.connected:
                 self.tell((running_event(attempt),))
 
@@ -202,6 +228,7 @@ class Agent(Process):
     def drop(self, attempt: str) -> bool:
         """Whether it was here."""
         timer = self.running.pop(attempt, None)
+        self.left_s.pop(attempt, None)
         if timer is not None:
             timer.cancel()
         return timer is not None or self.queue.pop(attempt, None) is not None
@@ -221,7 +248,8 @@ class Agent(Process):
 
     def acts(self) -> list[str]:
         """The attempts that run here now, as far as this node may act."""
-        return list(self.running) if self.now < self.lease.stops_at_s else []
+        acts = not self.frozen and self.now < self.lease.stops_at_s
+        return list(self.running) if acts else []
 
     # Replicas.
 

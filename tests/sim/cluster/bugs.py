@@ -6,6 +6,7 @@ from perseus.algo import Group, Id, Layout, Process
 from perseus.filestore.replication_events import ChunkEvents
 from perseus.ids import AttemptId
 from perseus.jobs import records
+from perseus.membership.commands import Connected
 from perseus.proto.v1 import agent_pb2
 from tests.sim.cluster.agent import Agent
 from tests.sim.cluster.layout import AGENTS, cluster
@@ -31,6 +32,15 @@ class _GoesOn(Agent):
 
     def acts(self) -> list[str]:
         return list(self.running)
+
+
+class _ThawsItself(Agent):
+    """Goes on as soon as it is welcome, before it is told what is leased to it still."""
+
+    def take_in(self, what: Any) -> None:
+        super().take_in(what)
+        if isinstance(what, Connected) and self.frozen:
+            self.thaw({*self.queue, *self.running, *self.ended})
 
 
 class _KeepsNothing(Agent):
@@ -111,6 +121,7 @@ class _BelievesLengths(Master):
 
 
 goes_on = _cluster(agent=_GoesOn)
+thaws_itself = _cluster(agent=_ThawsItself)
 keeps_nothing = _cluster(agent=_KeepsNothing)
 copies_half = _cluster(agent=_CopiesHalf)
 never_deletes = _cluster(agent=_NeverDeletes)

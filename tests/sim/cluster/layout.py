@@ -179,6 +179,12 @@ def a_chain_breaks_and_the_file_is_closed(view: View[Writer]) -> bool:
 
 
 @sometimes(Agent)
+def an_attempt_stands_still_and_goes_on(view: View[Agent]) -> bool:
+    """The runs do have masters that come back to what is leased still."""
+    return view.changed.thawed > 0
+
+
+@sometimes(Agent)
 def a_replica_is_copied(view: View[Agent]) -> bool:
     """The runs do make replicas anew."""
     fetched = any(held.sealed and held.version > 1 for held in view.changed.held.values())

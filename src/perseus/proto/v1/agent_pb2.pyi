@@ -36,7 +36,7 @@ class MasterMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_answer: _Optional[_Union[HeartbeatAnswer, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[Directive, _Mapping]]] = ..., acknowledged_attempts: _Optional[_Iterable[str]] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown", "state_mark")
+    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown", "state_mark", "frozen")
     PROTOCOL_MINIMUM_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Hello(_message.Message):
     CERTIFICATE_EXPIRES_AT_S_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     STATE_MARK_FIELD_NUMBER: _ClassVar[int]
+    FROZEN_FIELD_NUMBER: _ClassVar[int]
     protocol_minimum: int
     protocol_maximum: int
     version: str
@@ -59,7 +60,8 @@ class Hello(_message.Message):
     certificate_expires_at_s: float
     replicas_unknown: bool
     state_mark: StateMark
-    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ...) -> None: ...
+    frozen: bool
+    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ..., frozen: _Optional[bool] = ...) -> None: ...
 
 class StateMark(_message.Message):
     __slots__ = ("run", "number")
@@ -164,20 +166,22 @@ class Output(_message.Message):
     def __init__(self, size_bytes: _Optional[int] = ..., inline: _Optional[bytes] = ..., inode: _Optional[int] = ..., truncated: _Optional[bool] = ...) -> None: ...
 
 class Directive(_message.Message):
-    __slots__ = ("start", "stop", "discard", "fetch", "delete", "seal")
+    __slots__ = ("start", "stop", "discard", "fetch", "delete", "seal", "thaw")
     START_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     DISCARD_FIELD_NUMBER: _ClassVar[int]
     FETCH_FIELD_NUMBER: _ClassVar[int]
     DELETE_FIELD_NUMBER: _ClassVar[int]
     SEAL_FIELD_NUMBER: _ClassVar[int]
+    THAW_FIELD_NUMBER: _ClassVar[int]
     start: StartAttempt
     stop: StopAttempt
     discard: DiscardAttempt
     fetch: FetchChunk
     delete: DeleteChunk
     seal: SealReplica
-    def __init__(self, start: _Optional[_Union[StartAttempt, _Mapping]] = ..., stop: _Optional[_Union[StopAttempt, _Mapping]] = ..., discard: _Optional[_Union[DiscardAttempt, _Mapping]] = ..., fetch: _Optional[_Union[FetchChunk, _Mapping]] = ..., delete: _Optional[_Union[DeleteChunk, _Mapping]] = ..., seal: _Optional[_Union[SealReplica, _Mapping]] = ...) -> None: ...
+    thaw: ThawAttempts
+    def __init__(self, start: _Optional[_Union[StartAttempt, _Mapping]] = ..., stop: _Optional[_Union[StopAttempt, _Mapping]] = ..., discard: _Optional[_Union[DiscardAttempt, _Mapping]] = ..., fetch: _Optional[_Union[FetchChunk, _Mapping]] = ..., delete: _Optional[_Union[DeleteChunk, _Mapping]] = ..., seal: _Optional[_Union[SealReplica, _Mapping]] = ..., thaw: _Optional[_Union[ThawAttempts, _Mapping]] = ...) -> None: ...
 
 class StartAttempt(_message.Message):
     __slots__ = ("attempt", "spec", "task_index", "task_count", "user", "parallel")
@@ -212,6 +216,12 @@ class DiscardAttempt(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     attempt: str
     def __init__(self, attempt: _Optional[str] = ...) -> None: ...
+
+class ThawAttempts(_message.Message):
+    __slots__ = ("attempts",)
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, attempts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FetchChunk(_message.Message):
     __slots__ = ("chunk", "version", "length_bytes", "sources")
