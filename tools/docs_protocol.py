@@ -78,6 +78,27 @@ def undocumented() -> list[str]:
     return [name for file in _files() for name in _bare(file, _comments(file))]
 
 
+def ambiguous() -> list[str]:
+    """Shared words whose one meaning stands for fields of several types, or for no field."""
+    types: dict[str, set[str]] = {name: set() for name in _words()}
+    for file in _files():
+        comments = _comments(file)
+        for path, message in _messages(file):
+            for index, field in enumerate(message.field):
+                if (*path, MESSAGE_FIELD, index) not in comments and field.name in types:
+                    types[field.name].add(_kind(field, message))
+    return [
+        f"shared word {name} of {' and '.join(sorted(found)) or 'no field'}"
+        for name, found in types.items()
+        if len(found) != 1
+    ]
+
+
+def _kind(field: Field, message: descriptor_pb2.DescriptorProto) -> str:
+    """Its type; all whole numbers are of one."""
+    return re.sub(r"\bu?int(32|64)\b", "int", _type(field, message))
+
+
 def _bare(file: File, comments: Comments) -> list[str]:
     bare = []
     for number, service in enumerate(file.service):

@@ -165,9 +165,9 @@ def pages() -> dict[str, str]:
 
 
 def undocumented() -> list[str]:
-    """Everything that has no text, as a person would look for it."""
+    """Everything that has no text, or one of several meanings, as a person would look for it."""
     bare = [f"setting {name}" for name, _, comment in settings() if not comment]
-    return docs_cli.undocumented() + bare + docs_protocol.undocumented()
+    return docs_cli.undocumented() + bare + docs_protocol.undocumented() + docs_protocol.ambiguous()
 
 
 def stale() -> list[str]:
