@@ -104,6 +104,8 @@ def test_a_long_path_keeps_its_sockets_elsewhere_whoever_asks(
     assert len(os.fsencode(paths.socket)) < config.SOCKET_PATH_MAXIMUM
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     assert paths.run == found != Paths(tmp_path / ("e" * 100)).run
+    monkeypatch.chdir(tmp_path)
+    assert Paths(Path("d" * 100)).run == found
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from perseus.daemon import lifecycle
+from perseus.daemon import config, lifecycle
 from perseus.daemon.__main__ import Ready
 from perseus.daemon.config import Paths
 from perseus.errors import ConflictError, UnavailableError
@@ -47,6 +48,28 @@ def test_a_daemon_is_its_pid_and_its_start(data: Path) -> None:
     for text in ("", "x y", str(os.getpid())):
         Paths(data).pid.write_text(text)
         assert lifecycle.running_pid(data) is None
+
+
+def test_a_start_removes_the_sockets_of_data_folders_that_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[bytes]
+) -> None:
+    root = tmp_path / "tmp"
+    root.mkdir()
+    monkeypatch.setattr(config, "SHORT_ROOT", root)
+    gone, kept, runs = (Paths(tmp_path / (name * 100)) for name in "abc")
+    for paths in (gone, kept, runs):
+        paths.make()
+        assert paths.run.parent == root
+    note(runs.data, sleeper.pid)
+    # What says of no folder, or of another, whose it is stays.
+    others = [root / f"perseus-{os.getuid()}-{name}" for name in ("x", "y")]
+    for other in others:
+        other.mkdir()
+    (others[1] / config.OWNER).write_text(str(gone.data))
+    for paths in (gone, runs):
+        shutil.rmtree(paths.data)
+    lifecycle.sweep_runs()
+    assert set(root.iterdir()) == {kept.run, runs.run, *others}
 
 
 def test_stop_where_none_runs(data: Path) -> None:

@@ -207,6 +207,18 @@ def test_a_local_cluster_with_a_node_of_a_newer_version_can_be_ended(tmp_path: P
     assert devcluster.down(folder, remove=True) == 0 and not folder.exists()
 
 
+def test_a_local_cluster_that_is_removed_leaves_no_sockets_in_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("lab" * 40)
+    monkeypatch.setattr(config, "SHORT_ROOT", tmp_path / "tmp")
+    setup.initialise(folder / "node-1", "127.0.0.1:0", "node-1")
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    monkeypatch.chdir(tmp_path)
+    assert devcluster.down(Path(folder.name), remove=True) == 0
+    assert not list((tmp_path / "tmp").iterdir()) and not folder.exists()
+
+
 def test_two_local_clusters_at_once_in_one_folder(tmp_path: Path) -> None:
     folder = tmp_path / "lab"
     held = devcluster._lock(folder)

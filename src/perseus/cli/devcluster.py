@@ -164,13 +164,16 @@ def _status(data: Path) -> DevNode:
 def down(folder: Path, remove: bool = False) -> int:
     """Stops all nodes, the master last; with ``remove`` deletes their folders. How many ran."""
     # Nothing is read of a node: one that a newer Perseus made is stopped as the others are.
-    pids = {name: lifecycle.running_pid(folder / name) for name in _known_names(folder)}
+    names = _known_names(folder)
+    pids = {name: lifecycle.running_pid(folder / name) for name in names}
     running = {name: pid for name, pid in pids.items() if pid is not None}
     for name in sorted(running, key=lambda name: name == MASTER_NAME):
         if _is_stopped(running[name]):
             resume(folder, name)
         lifecycle.stop(folder / name)
     if remove:
+        for name in names:
+            config.Paths(folder / name).remove_run()
         shutil.rmtree(folder)
     return len(running)
 

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
@@ -24,6 +25,11 @@ __all__ = ["FolderLock", "NodeConfig", "Paths", "join_address", "split_address"]
 
 # Paths of Unix sockets are at most 107 bytes on Linux.
 SOCKET_PATH_MAXIMUM = 100
+# Where the folder of the sockets is when the data folder's path is too long. Not by TMPDIR:
+# the daemon and all commands must find the same one.
+SHORT_ROOT = Path("/tmp")
+# In such a folder: the path of the data folder that it is of.
+OWNER = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,12 @@ class Paths:
     @property
     def run(self) -> Path:
         """Sockets and the pid; elsewhere when the data folder's path is too long for a socket."""
-        usual = self.data / "run"
-        if len(os.fsencode(usual)) <= SOCKET_PATH_MAXIMUM - len("/perseusd.sock"):
-            return usual
-        digest = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
-        # Not by TMPDIR: the daemon and all commands must find the same one.
-        return Path("/tmp") / f"perseus-{os.getuid()}-{digest}"
+        # However it is named here: a relative path is shorter than what the daemon knows.
+        data = self.data.resolve()
+        if len(os.fsencode(data / "run")) <= SOCKET_PATH_MAXIMUM - len("/perseusd.sock"):
+            return self.data / "run"
+        digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+        return SHORT_ROOT / f"perseus-{os.getuid()}-{digest}"
 
     @property
     def socket(self) -> Path:
@@ -118,6 +124,13 @@ class Paths:
             os.chmod(self.data, 0o711)
         _check_owner(self.run)
         os.chmod(self.run, 0o711)
+        if self.run.parent != self.data:
+            (self.run / OWNER).write_bytes(os.fsencode(self.data.resolve()))
+
+    def remove_run(self) -> None:
+        """Removes the folder of the sockets where it is not in the data folder."""
+        if self.run.parent != self.data:
+            shutil.rmtree(self.run, ignore_errors=True)
 
 
 def _check_owner(folder: Path) -> None:

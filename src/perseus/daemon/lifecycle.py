@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import perseus
@@ -30,6 +31,8 @@ DOOR_POLL_S = 0.02
 STOP_TIMEOUT_S = 20.0
 # For the master's first word to a node, and for what it says is wrong.
 FIRST_WORD_TIMEOUT_S = 10.0
+# Folders of sockets in /tmp that one start looks at.
+SWEPT_MAXIMUM = 1000
 # The subject of what Diagnose finds about the node it is asked at.
 THIS_NODE = "this node"
 
@@ -71,6 +74,7 @@ def start(data: Path, timeout_s: float = START_TIMEOUT_S, *, accept_old_state: b
             )
         _await_door(data, pid, timeout_s)
         return pid
+    sweep_runs()
     paths.make()
     reader, writer = os.pipe()
     try:
@@ -82,6 +86,18 @@ def start(data: Path, timeout_s: float = START_TIMEOUT_S, *, accept_old_state: b
     if answer == b"ready\n":
         return process.pid
     raise _failure(data, paths.log, answer, timeout_s)
+
+
+def sweep_runs() -> None:
+    """Removes folders of sockets in /tmp that are ours and whose data folder is gone: it was
+    deleted by hand, and no other command comes by there."""
+    for folder in islice(config_module.SHORT_ROOT.glob(f"perseus-{os.getuid()}-*"), SWEPT_MAXIMUM):
+        with suppress(OSError, ValueError):
+            is_ours = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+            data = Path(os.fsdecode((folder / config_module.OWNER).read_bytes()))
+            is_left = is_ours and Paths(data).run == folder and not data.exists()
+            if is_left and running_pid(data) is None:
+                Paths(data).remove_run()
 
 
 def _await_door(data: Path, pid: int, timeout_s: float) -> None:

@@ -335,6 +335,7 @@ def _new_folder(data: Path) -> Iterator[Paths]:
                 yield paths
         except BaseException:
             _clear(data)
+            paths.remove_run()
             if not existed:
                 data.rmdir()
             raise
