@@ -6,8 +6,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +56,36 @@ def test_conformance(check: Callable[[Subject], None], tmp_path: Path) -> None:
     check(_subject(tmp_path))
 
 
-def test_group_commit_is_measured(tmp_path: Path) -> None:
-    print(conformance.measure_group_commit(_subject(tmp_path)))
+def test_commits_that_wait_share_one_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy master would pay a sync of the disk for each of them."""
+    batches: list[int] = []
+    has_begun, may_end = threading.Event(), threading.Event()
+    transact = sqlite._transact
+
+    def held(connection: sqlite3.Connection, batch: Sequence[Any]) -> None:
+        batches.append(len(batch))
+        has_begun.set()
+        assert may_end.wait(conformance.LIMIT_S)
+        transact(connection, batch)
+
+    async def commit_many() -> None:
+        first = asyncio.create_task(store.commit([Write(b"first", b"v")]))
+        assert await asyncio.to_thread(has_begun.wait, conformance.LIMIT_S)
+        keys = [b"%d" % number for number in range(64)]
+        rest = [asyncio.create_task(store.commit([Write(key, b"v")])) for key in keys]
+        # All of them run as far as to their place in the queue.
+        await asyncio.sleep(0)
+        may_end.set()
+        await asyncio.gather(first, *rest)
+
+    monkeypatch.setattr(sqlite, "_transact", held)
+    store = _open(tmp_path / "state.db")
+    asyncio.run(commit_many())
+    assert batches == [1, 64]
+    assert len(store.items()) == 65
+    store.close()
 
 
 def _commit(store: Store, *writes: Write) -> None:

@@ -14,8 +14,6 @@ import asyncio
 import os
 import random
 import subprocess
-import tempfile
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,30 +219,6 @@ def check_kill(subject: Subject) -> None:
     _with_store(subject, look)
 
 
-def measure_group_commit(subject: Subject, clients: int = 64, rounds: int = 100) -> str:
-    """A sentence with the latency of a lone commit and the throughput of many clients."""
-    figures: list[float] = []
-
-    async def act(store: Store) -> None:
-        value = bytes(200)
-        times = []
-        for number in range(200):
-            start = time.perf_counter()
-            await store.commit([Write(b"lone/%d" % number, value)])
-            times.append(time.perf_counter() - start)
-
-        async def client(name: int) -> None:
-            for number in range(rounds):
-                await store.commit([Write(b"%d/%d" % (name, number), value)])
-
-        start = time.perf_counter()
-        await asyncio.gather(*(client(name) for name in range(clients)))
-        figures.extend([sorted(times)[100] * 1e3, clients * rounds / (time.perf_counter() - start)])
-
-    _with_store(subject, act)
-    return f"lone commit {figures[0]:.2f} ms, {clients} clients {figures[1]:.0f} commits/s"
-
-
 CHECKS: Sequence[Callable[[Subject], None]] = (
     check_order_and_prefixes,
     check_last_write_wins,
@@ -272,15 +246,6 @@ async def run_child(store: Store, clients: int = 8) -> None:
             os.write(1, number + b"\n")
 
     await asyncio.gather(*(client() for _ in range(clients)))
-
-
-def run_all(
-    open_store: Callable[[Path], Store], child_argv: Callable[[Path], Sequence[str]]
-) -> None:
-    """Runs every check in a folder of its own."""
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory() as folder:
-            check(Subject(open_store, child_argv, Path(folder)))
 
 
 def _random_write(chance: random.Random) -> Write:
