@@ -15,7 +15,7 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 JOB_ID_LENGTH = 8
 NODE_NAME_MAXIMUM = 63
 
-_NODE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?\Z")
+_NODE_NAME = re.compile(rf"[a-z0-9]([a-z0-9.-]{{0,{NODE_NAME_MAXIMUM - 2}}}[a-z0-9])?\Z")
 _ATTEMPT = re.compile(r"([0-9a-z]{8})\.(\d{1,7})\.(\d{1,7})\Z")
 
 
@@ -52,6 +52,7 @@ def check_node_name(name: str) -> str:
     if not _NODE_NAME.match(name):
         raise InvalidError(
             f"{name!r} cannot be the name of a node",
-            hint="use lower-case letters, digits, '-' and '.', at most 63: --name kitchen-pc",
+            hint="use lower-case letters, digits, '-' and '.', at most "
+            f"{NODE_NAME_MAXIMUM}: --name kitchen-pc",
         )
     return name

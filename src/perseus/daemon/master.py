@@ -12,6 +12,7 @@ import perseus
 from perseus.daemon import state_mark
 from perseus.daemon.config import NodeConfig, Paths
 from perseus.daemon.run_guard import RunGuard
+from perseus.filestore import grants
 from perseus.filestore.events import DiscardOutputs
 from perseus.filestore.gateway import Gateway
 from perseus.filestore.namespace import Namespace
@@ -51,7 +52,6 @@ SWEEP_INTERVAL_S = 60.0
 # What a commit may take before it is worth a word in `perseus doctor`.
 SLOW_COMMIT_S = 1.0
 GRANT_KEY_FILE = "grant.key"
-GRANT_KEY_BYTES = 32
 
 # (node id, attempt, of stderr, offset in bytes, follow) to the bytes that a running attempt wrote.
 ReadOutput = Callable[[str, str, bool, int, bool], AsyncIterator[bytes]]
@@ -337,6 +337,6 @@ def _grant_key(folder: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        key = secrets.token_bytes(GRANT_KEY_BYTES)
+        key = secrets.token_bytes(grants.KEY_BYTES)
         RealDisk().write(str(path), key, 0o600)
         return key

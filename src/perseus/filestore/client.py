@@ -20,7 +20,6 @@ from perseus.filestore.writer import FileWriter
 from perseus.identity.files import Identity
 from perseus.proto.v1 import filestore_pb2
 from perseus.runtime.real import RealClock
-from perseus.settings import FRAME_MAXIMUM_BYTES
 
 # Bytes done, and bytes in all.
 Progress = Callable[[int, int], None]
@@ -132,26 +131,6 @@ class FilestoreClient:
         name = f"the {'stderr' if stderr else 'stdout'} of {attempt}"
         asked_at_s = RealClock().now_s()
         return self._writer(self._files.create(request), name, asked_at_s)
-
-    def put_file(
-        self,
-        local: str | os.PathLike[str],
-        path: str,
-        *,
-        replace: bool = False,
-        parents: bool = False,
-        replicas: int = 0,
-        progress: Progress | None = None,
-    ) -> filestore_pb2.FileInfo:
-        """Copies a local file into the filestore, where it appears whole."""
-        with open(local, "rb", buffering=0) as source:
-            total = os.fstat(source.fileno()).st_size
-            with self.open_write(path, replace=replace, parents=parents, replicas=replicas) as out:
-                while piece := source.read(FRAME_MAXIMUM_BYTES):
-                    out.write(piece)
-                    if progress is not None:
-                        progress(out.size_bytes, max(total, out.size_bytes))
-                return out.close()
 
     def get_file(
         self,

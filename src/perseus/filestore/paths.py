@@ -66,12 +66,6 @@ def parent(path: str) -> str:
     return "/" + "/".join(split(path)[:-1])
 
 
-def base_name(path: str) -> str:
-    """The last name of ``path``, empty for the root."""
-    names = split(path)
-    return names[-1] if names else ""
-
-
 def _encode(text: str, shown: str) -> bytes:
     try:
         return text.encode()

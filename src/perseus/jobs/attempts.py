@@ -45,7 +45,6 @@ from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Clock, Exit, Spawner, SpawnRequest
 from perseus.settings import INLINE_MAXIMUM_BYTES
 
-DEFAULT_GRACE_S = 5.0
 # Time until SIGKILL for a task that passed its time limit.
 TIME_LIMIT_GRACE_S = 5.0
 # How soon it is looked at again after a time in which it stood still.

@@ -40,9 +40,7 @@ class Clones:
 
     def _copy(self, value: Any, kind: type) -> Any:
         made: Any
-        if isinstance(
-            value, durability.DurableList | durability.DurableDict | durability.DurableSet
-        ):
+        if isinstance(value, _DURABLE):
             made = kind(value._name, self.of(value._changes), value)
             self._made[id(value)] = made
             return made

@@ -59,7 +59,7 @@ class Replica(Process):
         self.taken_over = 0
         self._begin_map()
         self._patience: Timer = self.after(self.silence_s, self._lose_patience)
-        self._beats: Timer = self.after(self.heartbeat_s, self._beat)
+        self.after(self.heartbeat_s, self._beat)
 
     # Views.
 
@@ -83,7 +83,7 @@ class Replica(Process):
 
     def _beat(self) -> None:
         """Says again what may have been lost."""
-        self._beats = self.after(self.heartbeat_s, self._beat)
+        self.after(self.heartbeat_s, self._beat)
         if self.is_primary:
             self.broadcast(Commit(self.view, self.commit))
             for place in range(self.commit + 1, len(self.log) + 1):
