@@ -6,21 +6,12 @@ under ``perseus.cli.commands``, loaded when the command runs.
 """
 
 import argparse
-from typing import Any, NoReturn
+from typing import Any
 
-from perseus.cli import parser_algo, parser_meanings, runspec
-from perseus.cli.units import UsageError
+from perseus.cli import parser_algo, parser_files, parser_meanings, parser_nodes, runspec
+from perseus.cli.parser_base import COMMON, Parser, Subparsers, children, command, group
 
-Subparsers = Any
-
-# Absent flags leave no default, so that they can stand before or after a second command.
-COMMON = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-_common = COMMON.add_argument_group("everywhere")
-_common.add_argument(
-    "--json", action="store_true", help="answer in JSON, errors too; a line for each event"
-)
-_common.add_argument("-q", "--quiet", action="store_true", help="say nothing but results")
-_common.add_argument("--context", metavar="NAME|FILE", help="which cluster (perseus context ls)")
+__all__ = ["Parser", "build_parser", "children", "leaves"]
 
 MAIN_EPILOG = """\
 examples:
@@ -39,27 +30,6 @@ the signal and chose another code than 0; 1 when doctor finds an error.
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing and leaving."""
-
-    def __init__(self, **options: Any) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **options)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, but what nobody knows is an error of the command it was given to."""
-        options, extras = self.parse_known_args(args, namespace)
-        if extras:
-            node: argparse.ArgumentParser = self
-            for word in args or ():
-                node = children(node).get(word, node)
-            node.error(f"unrecognized arguments: {' '.join(extras)}")
-        return options
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
-
-
 def build_parser() -> Parser:
     """The tree of all commands."""
     parser = Parser(
@@ -72,51 +42,18 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _add_work(commands)
     _add_jobs(commands)
-    _add_files(commands)
-    _add_cluster(commands)
-    _add_nodes(commands)
-    _add_dev(commands)
+    parser_files.add(commands)
+    parser_nodes.add(commands)
     _add_algorithms(commands)
-    parser_algo.add(commands, _command, _group)
+    parser_algo.add(commands)
     _add_here(commands)
-    for command in leaves(parser).values():
-        parser_meanings.explain(command)
+    for leaf in leaves(parser).values():
+        parser_meanings.explain(leaf)
     return parser
 
 
-def _command(
-    commands: Subparsers, name: str, help_text: str, handler: str, examples: str, **options: Any
-) -> Parser:
-    """A leaf command with the common flags; ``examples`` are lines of its epilog."""
-    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    made: Parser = commands.add_parser(
-        name,
-        help=help_text,
-        description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=f"examples:\n{lines}",
-        parents=[COMMON],
-        **options,
-    )
-    made.set_defaults(handler=handler)
-    return made
-
-
-def _group(commands: Subparsers, name: str, help_text: str, examples: str) -> Subparsers:
-    """A command that has commands of its own."""
-    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-    made = commands.add_parser(
-        name,
-        help=help_text,
-        description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=f"examples:\n{lines}",
-        parents=[COMMON],
-    )
-    made.set_defaults(group=made.prog)
-    return made.add_subparsers(dest=f"{name}_command", metavar="COMMAND", parser_class=Parser)
-
-
 def _add_work(commands: Subparsers) -> None:
-    run = _command(
+    run = command(
         commands,
         "run",
         "run a program on the cluster in the foreground",
@@ -129,7 +66,7 @@ perseus run --count 8 --parallel 4 -- sh -c 'echo $PERSEUS_TASK_INDEX'
 perseus run -- sort -u < big.txt > sorted.txt""",
     )
     _run_flags(run)
-    submit = _command(
+    submit = command(
         commands,
         "submit",
         "submit a job and print its id alone",
@@ -159,11 +96,11 @@ def _run_flags(parser: Parser, without: str = "") -> None:
 
 
 def _add_jobs(commands: Subparsers) -> None:
-    ps = _command(commands, "ps", "list jobs, newest first", "jobs:ps", "perseus ps\nperseus ps -a")
+    ps = command(commands, "ps", "list jobs, newest first", "jobs:ps", "perseus ps\nperseus ps -a")
     ps.add_argument("job", nargs="*", metavar="ID", help="these alone, with their tasks")
     ps.add_argument("-a", "--active", action="store_true", help="only jobs that have not ended")
     ps.add_argument("-n", "--limit", type=int, default=20, help="at most so many (default 20)")
-    logs = _command(
+    logs = command(
         commands,
         "logs",
         "show the output of a job from the first byte",
@@ -175,7 +112,7 @@ def _add_jobs(commands: Subparsers) -> None:
     logs.add_argument("--stderr", action="store_true", help="stderr alone")
     logs.add_argument("--task", type=int, metavar="N", help="one task, counted from 0")
     _job_argument(logs)
-    wait = _command(
+    wait = command(
         commands,
         "wait",
         "wait for a job and exit with its code",
@@ -184,7 +121,7 @@ def _add_jobs(commands: Subparsers) -> None:
     )
     wait.add_argument("--timeout", metavar="TIME", help="give up after this long (exit code 124)")
     _job_argument(wait)
-    kill = _command(
+    kill = command(
         commands,
         "kill",
         "send a signal to a job's tasks; TERM and KILL cancel it",
@@ -193,7 +130,7 @@ def _add_jobs(commands: Subparsers) -> None:
     )
     kill.add_argument("-s", "--signal", default="TERM", help="name or number (default TERM)")
     _job_argument(kill, nargs="+")
-    attach = _command(
+    attach = command(
         commands,
         "attach",
         "follow a running job; ^C goes to it, a second ^C, TERM or a closed terminal leaves it "
@@ -202,7 +139,7 @@ def _add_jobs(commands: Subparsers) -> None:
         "perseus attach @last",
     )
     _job_argument(attach)
-    retry = _command(
+    retry = command(
         commands,
         "retry",
         "run the tasks of a job that did not finish well once more",
@@ -210,7 +147,7 @@ def _add_jobs(commands: Subparsers) -> None:
         "perseus retry 7k3m && perseus attach 7k3m",
     )
     _job_argument(retry)
-    why = _command(
+    why = command(
         commands,
         "why",
         "say why a job waits, where it was placed, what was retried",
@@ -227,275 +164,8 @@ def _job_argument(parser: Parser, nargs: str | None = None) -> None:
     parser.add_argument("job", help="a job's id, the beginning of one, or @last", **options)
 
 
-def _add_files(commands: Subparsers) -> None:
-    fs = _group(
-        commands,
-        "fs",
-        "work with the files of the cluster",
-        "perseus fs put a.txt /data/a.txt\nperseus fs ls -l /data\nperseus fs tail -f /logs/web",
-    )
-    put = _command(
-        fs,
-        "put",
-        "copy local files into the filestore; - is stdin",
-        "files:put",
-        """
-perseus fs put a.txt /data/
-perseus fs put -r photos /photos
-make | perseus fs put - /log""",
-    )
-    put.add_argument("source", nargs="+", help="local files; - for stdin")
-    put.add_argument("target", help="path in the filestore; a folder ends with /")
-    put.add_argument("-n", "--no-replace", action="store_true", help="refuse to replace a file")
-    put.add_argument("-p", "--parents", action="store_true", help="make the folders above")
-    put.add_argument(
-        "-r",
-        "--recursive",
-        action="store_true",
-        help="folders with all in them; says what it leaves out, and ends with 1",
-    )
-    put.add_argument(
-        "--replicas", type=int, default=0, metavar="N", help="copies to keep (default 2)"
-    )
-    get = _command(
-        fs,
-        "get",
-        "copy a file out of the filestore; - is stdout",
-        "files:get",
-        "perseus fs get /data/a.txt\nperseus fs get /data/a.txt b.txt\nperseus fs get -r /photos .",
-    )
-    get.add_argument("source", help="path in the filestore")
-    get.add_argument("target", nargs="?", help="local file or folder (default: the same name here)")
-    get.add_argument("-r", "--recursive", action="store_true", help="a folder with all in it")
-    cat = _command(fs, "cat", "write files to stdout", "files:cat", "perseus fs cat /a /b | wc")
-    cat.add_argument("path", nargs="+")
-    tail = _command(
-        fs,
-        "tail",
-        "show the end of a file",
-        "files:tail",
-        "perseus fs tail /logs/web\nperseus fs tail -f -n 100 /logs/web",
-    )
-    tail.add_argument("-f", "--follow", action="store_true", help="go on until it is removed")
-    tail.add_argument("-n", "--lines", type=int, default=10, help="so many lines (default 10)")
-    tail.add_argument("-c", "--bytes", metavar="SIZE", help="so many bytes instead of lines")
-    tail.add_argument("path")
-    append = _command(
-        fs,
-        "append",
-        "write stdin, or local files, at the end of a file",
-        "files:append",
-        "date | perseus fs append /logs/dates",
-    )
-    append.add_argument("path")
-    append.add_argument("source", nargs="*", help="local files (default: stdin)")
-    append.add_argument("-p", "--parents", action="store_true", help="make the folders above")
-    _add_names(fs)
-
-
-def _add_names(fs: Subparsers) -> None:
-    ls = _command(fs, "ls", "list a folder", "files:ls", "perseus fs ls\nperseus fs ls -l /data")
-    ls.add_argument("-l", "--long", action="store_true", help="size, replicas, time")
-    ls.add_argument("path", nargs="*", default=["/"])
-    stat = _command(fs, "stat", "show all about a path", "files:stat", "perseus fs stat /data/a")
-    stat.add_argument("path", nargs="+")
-    rm = _command(fs, "rm", "remove files", "files:rm", "perseus fs rm /a\nperseus fs rm -r /old")
-    rm.add_argument("-r", "--recursive", action="store_true", help="folders with all in them")
-    rm.add_argument(
-        "-f",
-        "--force",
-        action="store_true",
-        help="do not mind what is not there; with -r, allow / and /jobs",
-    )
-    rm.add_argument("path", nargs="+")
-    mv = _command(
-        fs,
-        "mv",
-        "rename a file or folder, atomically",
-        "files:mv",
-        "perseus fs mv /new /data\nperseus fs mv --replace /a.tmp /a",
-    )
-    mv.add_argument("--replace", action="store_true", help="a file at the target gives way")
-    mv.add_argument("source")
-    mv.add_argument("target")
-    mkdir = _command(fs, "mkdir", "make folders", "files:mkdir", "perseus fs mkdir -p /a/b/c")
-    mkdir.add_argument("-p", "--parents", action="store_true", help="also those above")
-    mkdir.add_argument("path", nargs="+")
-    df = _command(fs, "df", "show room and use", "files:df", "perseus fs df\nperseus fs df /data")
-    df.add_argument("path", nargs="?", default="/")
-
-
-def _add_cluster(commands: Subparsers) -> None:
-    init = _command(
-        commands,
-        "init",
-        "make this machine the first node of a new cluster",
-        "setup:init",
-        "perseus init\nperseus init --data /srv/perseus --listen 192.168.1.10:7700 --name attic",
-    )
-    _node_flags(init)
-    join = _command(
-        commands,
-        "join",
-        "make this machine a node of a cluster",
-        "setup:join",
-        "perseus join 192.168.1.10:7700 --token perseus1...",
-    )
-    join.add_argument("address", metavar="HOST:PORT", help="where the master answers")
-    join.add_argument("--token", required=True, help="from `perseus token create` on the master")
-    _node_flags(join)
-    start = _command(
-        commands, "start", "start the daemon of a node", "setup:start", "perseus start"
-    )
-    start.add_argument("--foreground", action="store_true", help="do not return; for systemd")
-    start.add_argument("--data", metavar="FOLDER", help="the node's data folder")
-    start.add_argument(
-        "--advertise", metavar="HOST:PORT", default="", help="from now on others reach it there"
-    )
-    start.add_argument("--accept-old-state", action="store_true", help="go on with an old backup")
-    stop = _command(commands, "stop", "stop the daemon of a node", "setup:stop", "perseus stop")
-    stop.add_argument("--data", metavar="FOLDER", help="the node's data folder")
-    login = _command(
-        commands,
-        "login",
-        "make this machine a client of a cluster",
-        "setup:login",
-        "perseus login 192.168.1.10:7700 --token perseus1...",
-    )
-    login.add_argument("address", metavar="HOST:PORT", help="where the master answers")
-    login.add_argument("--token", required=True, help="from `perseus token create --role user`")
-    login.add_argument("--name", help="your name in listings (default: user@host)")
-    login.add_argument("--as", dest="save_as", metavar="NAME", help="the context's name here")
-    _add_tokens(commands)
-
-
-def _node_flags(parser: Parser) -> None:
-    parser.add_argument("--data", metavar="FOLDER", help="where the node keeps everything")
-    parser.add_argument(
-        "--listen", metavar="HOST:PORT", default="0.0.0.0:7700", help="default 0.0.0.0:7700"
-    )
-    parser.add_argument("--advertise", metavar="HOST:PORT", default="", help="how others reach it")
-    parser.add_argument("--name", help="the node's name (default: the machine's)")
-    parser.add_argument(
-        "--label", action="append", default=[], metavar="NAME=VALUE", help="give it a label"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SETTING=VALUE",
-        help="a setting of the daemon, kept with the node, as lease_s=20",
-    )
-    parser.add_argument("--no-start", action="store_true", help="only make the data folder")
-
-
-def _add_tokens(commands: Subparsers) -> None:
-    token = _group(
-        commands,
-        "token",
-        "let machines and people in",
-        "perseus token create\nperseus token create --role user --ttl 1h",
-    )
-    create = _command(
-        token,
-        "create",
-        "make a token for one machine or person; it works once",
-        "setup:token_create",
-        "perseus token create\nperseus token create --role user --ttl 10m",
-    )
-    create.add_argument(
-        "--role", default="node", choices=["node", "user", "viewer", "admin"], help="default node"
-    )
-    create.add_argument("--ttl", metavar="TIME", help="how long it can be used (default 1h)")
-    _command(token, "ls", "list tokens", "setup:token_ls", "perseus token ls")
-    revoke = _command(
-        token, "revoke", "make tokens useless", "setup:token_revoke", "perseus token revoke 3k9"
-    )
-    revoke.add_argument("token", nargs="+", metavar="TOKEN_ID")
-
-
-def _add_nodes(commands: Subparsers) -> None:
-    nodes = commands.add_parser(
-        "nodes",
-        help="list the nodes, or change one",
-        description="List the nodes, or change one.",
-        epilog="examples:\n  perseus nodes\n  perseus nodes drain attic\n"
-        "  perseus nodes label attic gpu=yes",
-        parents=[COMMON],
-    )
-    nodes.set_defaults(handler="nodes:ls")
-    more = nodes.add_subparsers(dest="nodes_command", metavar="COMMAND", parser_class=Parser)
-    _command(more, "ls", "list the nodes", "nodes:ls", "perseus nodes ls")
-    drain = _command(
-        more, "drain", "give a node no new tasks", "nodes:drain", "perseus nodes drain attic"
-    )
-    drain.add_argument("node", nargs="+")
-    undrain = _command(
-        more, "undrain", "give a node tasks again", "nodes:undrain", "perseus nodes undrain attic"
-    )
-    undrain.add_argument("node", nargs="+")
-    label = _command(
-        more,
-        "label",
-        "set labels of a node; NAME= takes one away",
-        "nodes:label",
-        "perseus nodes label attic gpu=yes room=",
-    )
-    label.add_argument("node")
-    label.add_argument("label", nargs="+", metavar="NAME=VALUE")
-    rm = _command(
-        more,
-        "rm",
-        "take a node out of the cluster for good",
-        "nodes:rm",
-        "perseus nodes rm attic",
-    )
-    rm.add_argument("--force", action="store_true", help="even if it alone holds some data")
-    rm.add_argument("node", nargs="+")
-
-
-def _add_dev(commands: Subparsers) -> None:
-    dev = _group(
-        commands,
-        "dev",
-        "a cluster of real daemons on this machine, for trying out",
-        """
-eval "$(perseus dev up --nodes 3 --dir /tmp/lab)"
-perseus dev kill node-2
-perseus dev down""",
-    )
-    up = _command(
-        dev,
-        "up",
-        "start a local cluster; prints the export line",
-        "dev:up",
-        'eval "$(perseus dev up --nodes 3 --dir /tmp/lab)"',
-    )
-    up.add_argument("--nodes", type=int, default=3, metavar="N", help="default 3")
-    up.add_argument(
-        "--set", action="append", default=[], metavar="SETTING=VALUE", help="a daemon setting"
-    )
-    down = _command(dev, "down", "stop all nodes", "dev:down", "perseus dev down --remove")
-    down.add_argument("--remove", action="store_true", help="delete their data as well")
-    status = _command(dev, "status", "list the local nodes", "dev:status", "perseus dev status")
-    made = [up, down, status]
-    for name, text in (
-        ("kill", "end all processes of a node at once, as pulling the plug does"),
-        ("pause", "freeze a node"),
-        ("resume", "let a frozen node go on"),
-        ("restart", "kill a node and start it again on its data"),
-    ):
-        one = _command(dev, name, text, f"dev:{name}", f"perseus dev {name} node-2")
-        one.add_argument("node", help="node-1, node-2, ...")
-        made.append(one)
-    for parser in made:
-        parser.add_argument(
-            "--dir", metavar="FOLDER", help="default: the one in use, or ./perseus-dev"
-        )
-
-
 def _add_algorithms(commands: Subparsers) -> None:
-    sim = _command(
+    sim = command(
         commands,
         "sim",
         "run a distributed algorithm under faults, from seeds, and show what breaks",
@@ -548,17 +218,17 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
 
 
 def _add_here(commands: Subparsers) -> None:
-    _command(
+    command(
         commands, "doctor", "what is wrong, and what mends it", "doctor:doctor", "perseus doctor"
     )
-    context = _group(
+    context = group(
         commands,
         "context",
         "choose the cluster that commands speak to",
         "perseus context ls\nperseus context use lab",
     )
-    _command(context, "ls", "list contexts", "context:ls", "perseus context ls")
-    use = _command(
+    command(context, "ls", "list contexts", "context:ls", "perseus context ls")
+    use = command(
         context,
         "use",
         "make a context the one in use",
@@ -566,7 +236,7 @@ def _add_here(commands: Subparsers) -> None:
         "perseus context use lab\nperseus context use /tmp/lab/context.json",
     )
     use.add_argument("name", metavar="NAME|FILE")
-    completion = _command(
+    completion = command(
         commands,
         "completion",
         "print a shell's completion script; it also completes nodes, jobs, paths and contexts",
@@ -574,8 +244,8 @@ def _add_here(commands: Subparsers) -> None:
         'eval "$(perseus completion bash)"\nperseus completion fish | source',
     )
     completion.add_argument("shell", choices=["bash", "zsh", "fish"])
-    _command(commands, "version", "show versions", "here:version", "perseus version")
-    help_command = _command(
+    command(commands, "version", "show versions", "here:version", "perseus version")
+    help_command = command(
         commands, "help", "explain a command", "here:show_help", "perseus help run"
     )
     help_command.add_argument("topic", nargs="*", metavar="COMMAND")
@@ -590,11 +260,3 @@ def leaves(parser: argparse.ArgumentParser | None = None) -> "dict[str, argparse
             found[name] = child
         found |= {f"{name} {rest}": one for rest, one in below.items()}
     return found
-
-
-def children(parser: argparse.ArgumentParser) -> "dict[str, argparse.ArgumentParser]":
-    """The commands directly below a parser."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}

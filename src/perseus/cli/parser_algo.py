@@ -1,12 +1,9 @@
-"""The commands of ``perseus algo``; a part of ``cli.parser``, which gives its helpers."""
+"""The commands of ``perseus algo``; a part of ``cli.parser``."""
 
-from collections.abc import Callable
-from typing import Any
-
-Make = Callable[..., Any]
+from perseus.cli.parser_base import Parser, Subparsers, command, group
 
 
-def add(commands: Any, command: Make, group: Make) -> None:
+def add(commands: Subparsers) -> None:
     """Adds the group to the tree."""
     algo = group(
         commands,
@@ -16,8 +13,8 @@ def add(commands: Any, command: Make, group: Make) -> None:
         "perseus algo kill @last n1\n"
         "perseus algo check @last",
     )
-    _add_runs(algo, command)
-    _add_faults(algo, command)
+    _add_runs(algo)
+    _add_faults(algo)
     bridge = command(
         algo,
         "maelstrom",
@@ -29,11 +26,11 @@ def add(commands: Any, command: Make, group: Make) -> None:
     bridge.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS")
 
 
-def _of_a_run(command: Any) -> None:
-    command.add_argument("run", metavar="RUN", help="an id, or @last")
+def _of_a_run(parser: Parser) -> None:
+    parser.add_argument("run", metavar="RUN", help="an id, or @last")
 
 
-def _add_runs(algo: Any, command: Make) -> None:
+def _add_runs(algo: Subparsers) -> None:
     run = command(
         algo,
         "run",
@@ -87,7 +84,7 @@ def _add_runs(algo: Any, command: Make) -> None:
     stop.add_argument("--keep", action="store_true", help="leave what was durable on the nodes")
 
 
-def _add_faults(algo: Any, command: Make) -> None:
+def _add_faults(algo: Subparsers) -> None:
     kill = command(
         algo,
         "kill",
