@@ -6,7 +6,7 @@ from pathlib import Path
 import generate_docs
 import pytest
 
-from perseus.cli import config, runspec
+from perseus.cli import config, parser, runspec
 from perseus.filestore.namespace import Namespace
 from perseus.filestore.replication import Replication
 from perseus.identity.tokens import Tokens
@@ -63,6 +63,25 @@ def test_links_between_pages_lead_somewhere() -> None:
         if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists()
     ]
     assert not dead, dead
+
+
+def test_decisions_are_numbered_without_a_gap_and_each_is_in_the_index() -> None:
+    names = sorted(path.name for path in (ROOT / "docs/decisions").iterdir())
+    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+    listed = re.findall(r"\(decisions/([^)]+)\)", (ROOT / "docs/README.md").read_text())
+    assert listed == names
+
+
+def test_commands_that_pages_name_exist() -> None:
+    known = {*parser.children(parser.build_parser()), "COMMAND"}
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (word, str(page.relative_to(ROOT)))
+        for page in pages
+        for word in re.findall(r"(?:`|^[\w.~$-]*[$#] +)perseus ([a-z]\w*)", page.read_text(), re.M)
+    }
+    assert len(named) > 30
+    assert [pair for pair in sorted(named) if pair[0] not in known] == []
 
 
 def test_the_architecture_names_each_machine_with_its_keys() -> None:

@@ -12,7 +12,7 @@ where ``requests`` is an async iterator and ``call`` a ``rpc.call.Call``. Every
 door (gRPC, JSON over TLS, JSON over the Unix socket) goes through ``admit`` and
 then ``respond`` or ``respond_stream``: the one place of a daemon where roles are
 checked and exceptions become errors of the protocol. The chunkserver, a process
-of its own with one service, asks the same ``check_role`` (docs/decisions/0012).
+of its own with one service, asks the same ``check_role`` (docs/decisions/0010).
 """
 
 import inspect
