@@ -6,6 +6,7 @@ with it, so nothing is left behind even when pytest is killed.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from perseus.cli import devcluster
 
@@ -150,3 +153,14 @@ def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> 
         assert time.monotonic() < deadline, f"not in {limit_s:.0f} s: {what}"
         time.sleep(0.05)
     return value
+
+
+def preloaded(source_name: str, folder: Path) -> Path:
+    """A library that is put before a program's own by LD_PRELOAD, made from a file in C here."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler (cc) is installed: apt-get install gcc")
+    source = Path(__file__).with_name(source_name)
+    library = folder / f"{source.stem}.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library

@@ -1,12 +1,10 @@
 """A node whose clock is wrong: it is told, and the node goes on with its work."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from harness import FAST_LEASE, cluster, until
+from harness import FAST_LEASE, cluster, preloaded, until
 
 from perseus.cli import devcluster
 
@@ -16,14 +14,9 @@ HOUR_S = 3600
 @pytest.fixture
 def clock(short_folder: Path) -> tuple[Path, Path]:
     """The library that sets a process's clock off, and the file that says by how much."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc) is installed: apt-get install gcc")
-    library, off = short_folder / "wrong_clock.so", short_folder / "off"
-    source = Path(__file__).with_name("wrong_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    off = short_folder / "off"
     off.write_text("0")
-    return library, off
+    return preloaded("wrong_clock.c", short_folder), off
 
 
 def test_a_node_an_hour_ahead_keeps_the_output_of_its_tasks(

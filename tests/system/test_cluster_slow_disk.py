@@ -1,12 +1,10 @@
 """A disk that takes seconds for an fsync makes the cluster slow, and nothing else."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from harness import FAST_LEASE, cluster
+from harness import FAST_LEASE, cluster, preloaded
 
 # Longer than the part of the lease after which a node gives a silent master up.
 SLOW_MS = 1_500
@@ -17,14 +15,9 @@ SLOWER_MS = 3_200
 @pytest.fixture
 def pace(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that says how slow the disk of every daemon is."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc) is installed: apt-get install gcc")
-    library, pace = short_folder / "slow_disk.so", short_folder / "pace"
-    source = Path(__file__).with_name("slow_disk.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    pace = short_folder / "pace"
     pace.write_text("0")
-    monkeypatch.setitem(os.environ, "LD_PRELOAD", str(library))
+    monkeypatch.setitem(os.environ, "LD_PRELOAD", str(preloaded("slow_disk.c", short_folder)))
     monkeypatch.setitem(os.environ, "SLOW_DISK_FILE", str(pace))
     return pace
 

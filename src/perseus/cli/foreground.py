@@ -15,47 +15,28 @@ from perseus.errors import LeaseLostError, NotFoundError, PerseusError, Unavaila
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Iterable, Iterator
-    from signal import (
-        ITIMER_REAL,
-        SIG_IGN,
-        SIGALRM,
-        SIGHUP,
-        SIGINT,
-        SIGKILL,
-        SIGQUIT,
-        SIGTERM,
-        SIGUSR1,
-        SIGUSR2,
-        setitimer,
-        signal,
-    )
     from typing import Any
 
     from perseus.client.context import Context
 else:
     # The half of ``signal`` in C; the other half loads ``enum``.
-    from _signal import (
-        ITIMER_REAL,
-        SIG_IGN,
-        SIGALRM,
-        SIGHUP,
-        SIGINT,
-        SIGKILL,
-        SIGQUIT,
-        SIGTERM,
-        SIGUSR1,
-        SIGUSR2,
-        setitimer,
-        signal,
-    )
+    import _signal as signal
 
-FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
+FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 # Those that end a program which does nothing about them.
-ENDING = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 # Those by which a terminal or a session that goes away ends what only watches.
-LEAVING = (SIGHUP, SIGTERM)
-SIGINT_NUMBER = int(SIGINT)
+LEAVING = (signal.SIGHUP, signal.SIGTERM)
+SIGINT_NUMBER = int(signal.SIGINT)
 # How long a signal may take on its way; meanwhile output waits.
 SIGNAL_TIMEOUT_S = 10.0
 # How often what waits is interrupted, so that a signal that came just before it is seen.
@@ -114,11 +95,11 @@ class Foreground:
     def catch_signals(self) -> None:
         """From here on signals go to the task; call in the main thread."""
         for number in FORWARDED:
-            signal(number, self._on_signal)
+            signal.signal(number, self._on_signal)
         # Python calls a handler between two of its own steps. A signal that comes after the
         # last one before a read that blocks would wait as long as the read does.
-        signal(SIGALRM, _look)
-        setitimer(ITIMER_REAL, SIGNAL_LOOK_S, SIGNAL_LOOK_S)
+        signal.signal(signal.SIGALRM, _look)
+        signal.setitimer(signal.ITIMER_REAL, SIGNAL_LOOK_S, SIGNAL_LOOK_S)
 
     def run(self, events: "Iterator[dict[str, Any]]", context: "Context") -> int:
         """Shows the job to its end, over a daemon that goes away for a while.
@@ -212,7 +193,7 @@ class Foreground:
 
     def _end_tasks(self) -> None:
         try:
-            self._has_ended_tasks = self._send_signal(self.job_id, int(SIGKILL)) > 0
+            self._has_ended_tasks = self._send_signal(self.job_id, int(signal.SIGKILL)) > 0
         except PerseusError as other:
             self._has_ended_tasks = True
             self.say(f"job {self.job_id} could not be ended: {other.message}")
@@ -250,9 +231,9 @@ class Foreground:
         if number in LEAVING and not self.cancels:
             # They mean us: a closed terminal must not end a job that was only watched.
             self._leave(number)
-        if number == SIGINT:
+        if number == signal.SIGINT:
             self._interrupts += 1
-        if self._interrupts >= 2 or (number == SIGINT and not self.job_id and self._early):
+        if self._interrupts >= 2 or (number == signal.SIGINT and not self.job_id and self._early):
             self._leave()
         if self.job_id:
             self._forward(number)
@@ -262,7 +243,7 @@ class Foreground:
     def _leave(self, number: int = SIGINT_NUMBER) -> None:
         # What follows takes seconds at most, and one more signal must not break into it.
         for other in FORWARDED:
-            signal(other, SIG_IGN)
+            signal.signal(other, signal.SIG_IGN)
         if self.cancels:
             self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
         else:
@@ -279,7 +260,7 @@ class Foreground:
             # Nothing of it runs, or its output alone is on its way: who wants to go is not
             # made to ask twice.
             self._leave(number)
-        if number == SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
+        if number == signal.SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")
 
