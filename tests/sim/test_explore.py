@@ -7,7 +7,7 @@ import pytest
 from perseus.algo import Group, Layout, Process, View, always, durable, on, sometimes
 from perseus.algo.library.raft import Raft
 from perseus.errors import InvalidError
-from perseus.sim.explore import Bounds, Explored, Explorer
+from perseus.sim.explore import Bounds, Explored, Explorer, memory_left
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Ticker(Process):
 def test_timers_fire_in_any_order_within_the_bound() -> None:
     found = explore(Ticker, nodes=1, timeouts=1, crashes=0)
     assert found.violation is None and found.states == 2 and found.is_complete
-    assert str(explore(Ticker, nodes=1, timeouts=2, crashes=0).violation).startswith(
-        "a handler raised: AssertionError"
-    )
+    said = str(explore(Ticker, nodes=1, timeouts=2, crashes=0).violation)
+    assert said.startswith("a handler raised: n1, Ticker.tick at test_explore.py:")
+    assert ": AssertionError" in said
 
 
 @dataclass
@@ -158,6 +158,36 @@ def test_what_cannot_be_copied_is_told() -> None:
 
     with pytest.raises(InvalidError, match="cannot be explored"):
         explore(Holder)
+
+
+def test_it_says_what_kept_it_from_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = explore(OrderedCell, crashes=0)
+    assert whole.ended_by == "" and not whole.missing
+    short = explore(OrderedCell, crashes=0, depth=1)
+    assert short.ended_by == "depth" and short.missing == {"both are told"}
+    few = explore(OrderedCell, crashes=0, states=3)
+    assert few.ended_by == "states" and not few.is_complete
+    monkeypatch.setattr("perseus.sim.explore.memory_left", lambda: 0.05)
+    full = explore(OrderedCell, crashes=0)
+    assert full.ended_by == "memory" and not full.is_complete and full.states < whole.states
+
+
+def test_interrupted_it_tells_what_it_has_seen() -> None:
+    told: list[int] = []
+
+    def beat(states: int, depth: int) -> None:
+        told.append(states)
+        if states:
+            raise KeyboardInterrupt
+
+    search = Explorer(Layout(n=Group(Raft)), 3, Bounds(timeouts=4))
+    found = search.run(beat)
+    assert found.ended_by == "interrupt" and not found.is_complete
+    assert found.states > 1000 and told == [0, 1000]
+
+
+def test_memory_that_is_left_is_a_share() -> None:
+    assert 0.0 < memory_left() <= 1.0
 
 
 def test_raft_in_small() -> None:

@@ -317,6 +317,24 @@ def test_a_failing_run_is_made_smaller_and_fails_the_same() -> None:
     assert again.name == failing.violation.name
 
 
+@pytest.mark.parametrize(
+    ("target", "workload"),
+    [("ids_in_memory:Node", "unique-ids"), ("log_any_leader:AnyLeader", "")],
+)
+def test_a_smaller_run_is_no_longer(target: str, workload: str) -> None:
+    """With fewer faults these break too, but after many more events."""
+    file, name = target.split(":")
+    about = Plan(f"docs/tutorial/{file}.py:{name}", PRESETS["all"], workload=workload)
+    failing = runner.run_one(about, 0)
+    smaller = shrink(about, failing)
+    assert failing.violation is not None
+    assert smaller.violation.at_s <= 1.01 * failing.violation.at_s
+    assert smaller.outcome.events <= 1.25 * failing.events
+    assert len(smaller.about.keep or ()) < len(runner.world(about, 0).plan) / 4
+    again = runner.run_one(smaller.about, 0)
+    assert str(again.violation) == str(smaller.violation)
+
+
 def test_seeds_are_spread_over_processes_in_order() -> None:
     about = Plan(f"{__file__}:Counter", PRESETS["none"], 2, 1.0)
     outcomes = list(runner.run_many(about, range(5, 45), processes=2))

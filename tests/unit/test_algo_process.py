@@ -230,7 +230,9 @@ def test_an_exception_is_a_crash() -> None:
 
     made = world(Clumsy, nodes=1, until_s=20.0)
     outcome = made.run()
-    assert outcome.errors == {"Clumsy: ValueError: oh": 2} and outcome.crashes == 2
+    ((said, count),) = outcome.errors.items()
+    assert (said.process, said.error, said.said) == ("Clumsy", "ValueError", "oh")
+    assert count == 2 and outcome.crashes == 2
     # What the broken steps changed is gone with them.
     assert processes(made)["n1"].starts == 103
 
@@ -319,7 +321,7 @@ def test_start_that_takes_a_name_is_told(name: str) -> None:
             setattr(self, name, {})
 
     (said,) = world(Takes, nodes=1, until_s=1.0).run().errors
-    assert f"start sets self.{name}, which is Process's own" in said
+    assert f"start sets self.{name}, which is Process's own" in said.said
 
 
 class Place(NamedTuple):
@@ -356,7 +358,7 @@ def test_what_could_not_be_sent_for_real_is_not_sent_here(kind: type[Process]) -
 
 def test_what_could_not_be_kept_for_real_is_not_kept_here() -> None:
     (said,) = world(NamesKept, nodes=2, until_s=1.0).run().errors
-    assert "durable where cannot hold a Place" in said
+    assert "durable where cannot hold a Place" in said.said
 
 
 def test_values_of_one_shape_are_judged_once() -> None:

@@ -8,7 +8,14 @@ under ``perseus.cli.commands``, loaded when the command runs.
 import argparse
 from typing import Any
 
-from perseus.cli import parser_algo, parser_files, parser_meanings, parser_nodes, runspec
+from perseus.cli import (
+    parser_algo,
+    parser_files,
+    parser_meanings,
+    parser_nodes,
+    parser_sim,
+    runspec,
+)
 from perseus.cli.parser_base import COMMON, Parser, Subparsers, children, command, group
 
 __all__ = ["Parser", "build_parser", "children", "leaves"]
@@ -44,7 +51,7 @@ def build_parser() -> Parser:
     _add_jobs(commands)
     parser_files.add(commands)
     parser_nodes.add(commands)
-    _add_algorithms(commands)
+    parser_sim.add(commands)
     parser_algo.add(commands)
     _add_here(commands)
     for leaf in leaves(parser).values():
@@ -162,59 +169,6 @@ def _job_argument(parser: Parser, nargs: str | None = None) -> None:
         {"metavar": "ID"} if nargs is None else {"metavar": "ID", "nargs": nargs}
     )
     parser.add_argument("job", help="a job's id, the beginning of one, or @last", **options)
-
-
-def _add_algorithms(commands: Subparsers) -> None:
-    sim = command(
-        commands,
-        "sim",
-        "run a distributed algorithm under faults, from seeds, and show what breaks",
-        "simulation:simulate",
-        """
-perseus sim raft.py:Raft --nodes 5 --seeds 1000
-perseus sim raft.py:Raft --seeds 100000 --cluster
-perseus sim perseus.algo.library.kv:Kv
-perseus sim my.py:Node --workload broadcast --nodes 5 --seeds 200
-perseus sim lock.py:Lock --explore --nodes 3 --timeouts 3 --crashes 1
-perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
-    )
-    sim.add_argument("target", metavar="FILE:CLASS", help="or MODULE:CLASS; also a Layout")
-    sim.add_argument(
-        "--workload",
-        default="",
-        metavar="NAME",
-        help="the problem it solves: echo, broadcast, lin-kv, ...; see docs/workloads.md",
-    )
-    sim.add_argument("--nodes", type=int, default=5, metavar="N", help="default 5")
-    sim.add_argument("--seeds", type=int, default=100, metavar="N", help="runs; default 100")
-    sim.add_argument("--first", type=int, default=0, metavar="SEED", help="the first; default 0")
-    sim.add_argument("--time", default="60", metavar="TIME", help="simulated, of each; default 60s")
-    sim.add_argument(
-        "--faults",
-        default="all",
-        metavar="WHICH",
-        help="none, network, crash, some, steady, all, deadly or minority",
-    )
-    sim.add_argument("--cluster", action="store_true", help="on all nodes, as an array job")
-    sim.add_argument(
-        "--processes", type=int, default=0, metavar="N", help="at once; default: one a core"
-    )
-    sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
-    every = sim.add_argument_group("all orders of a small configuration, instead of seeds")
-    every.add_argument("--explore", action="store_true", help="try every order of events")
-    every.add_argument("--depth", type=int, default=30, metavar="N", help="events; default 30")
-    every.add_argument("--timeouts", type=int, default=4, metavar="N", help="timers; default 4")
-    every.add_argument("--crashes", type=int, default=1, metavar="N", help="default 1")
-    every.add_argument(
-        "--states", type=int, default=200_000, metavar="N", help="at most; default 200000"
-    )
-    one = sim.add_argument_group("one run again")
-    one.add_argument("--seed", type=int, metavar="SEED", help="run this one and show it")
-    one.add_argument("--keep", metavar="N,N", help="of its faults only these, or none")
-    one.add_argument("--calm", action="store_true", help="no message is lost, doubled or late")
-    one.add_argument("--trace", action="store_true", help="print each event")
-    one.add_argument("--diagram", action="store_true", help="draw its end in columns of text")
-    one.add_argument("--picture", metavar="FILE.svg", help="draw its end as a picture")
 
 
 def _add_here(commands: Subparsers) -> None:

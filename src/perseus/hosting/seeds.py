@@ -11,7 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from perseus.ids import ALPHABET
 from perseus.sim import runner
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
-from perseus.sim.watch import Outcome, Violation
+from perseus.sim.watch import Outcome, Raised, Violation
 
 FOLDER = "/sim"
 SERIES = "series.json"
@@ -141,7 +141,9 @@ def _outcome(line: bytes) -> Outcome:
     values = msgspec.json.decode(line)
     broken = values.pop("violation")
     reached = frozenset(values.pop("reached"))
-    return Outcome(violation=Violation(*broken) if broken else None, reached=reached, **values)
+    errors = {Raised(*told): count for told, count in values.pop("errors")}
+    violation = Violation(*broken) if broken else None
+    return Outcome(violation=violation, reached=reached, errors=errors, **values)
 
 
 def _line(outcome: Outcome) -> bytes:
@@ -149,6 +151,7 @@ def _line(outcome: Outcome) -> bytes:
     values = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
     values["violation"] = [broken.name, broken.said, broken.at_s] if broken else None
     values["reached"] = sorted(outcome.reached)
+    values["errors"] = [[astuple(each), count] for each, count in outcome.errors.items()]
     return msgspec.json.encode(values) + b"\n"
 
 

@@ -7,15 +7,17 @@ again (they are told apart by a hash of 64 bits). What it finds is a shortest ru
 breaks an "always".
 
 Time stands still here: ``now`` is 0, ``after`` says only that something may happen later,
-and chance always gives its least. An algorithm that needs clocks is one for ``world``.
+and chance always gives its least. An algorithm that needs clocks is one for ``world``. An
+exception of a handler breaks a run here: there is no telling whether it was foreseen.
 The shape follows Killian and others, "Life, Death, and the Critical Transition" (MaceMC,
 2007), and Holzmann's SPIN.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from perseus.algo.codec import Codec, Judge
@@ -23,12 +25,18 @@ from perseus.algo.durability import GONE, Key
 from perseus.algo.layout import Layout
 from perseus.algo.process import Handler, Id, Place, Process
 from perseus.algo.properties import Property, View, properties_of
-from perseus.errors import InvalidError
+from perseus.errors import InvalidError, PerseusError
 from perseus.sim.clone import Clones, frozen
+from perseus.sim.patience import ENDLESS, STEP_LIMIT_S, Endless, limited
 from perseus.sim.trace import Happened, brief
 from perseus.sim.watch import Violation, said_of
+from perseus.sim.where import Step, raised_at
 
 STATES_MAXIMUM = 200_000
+# It ends before the machine's memory does: when less than this share of it is left. It looks
+# each time it has seen so many states more.
+MEMORY_LEFT_LEAST = 0.1
+STATES_PER_LOOK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,12 @@ class Explored:
     depth: int
     # No state within the bounds is left.
     is_complete: bool
+    # What kept it from more: "states", "memory", "interrupt", or that runs went on after the
+    # "depth"; "" when there is no more, or something broke.
+    ended_by: str
+    # The "sometimes" that were reached, and those that were not.
     reached: frozenset[str]
+    missing: frozenset[str]
     took_s: float
 
 
@@ -172,11 +185,71 @@ class _State:
         return hash((cells, messages, self.ghost_marks, self.timeouts, self.crashes))
 
 
+class _Search:
+    """Goes through states, the ones of short runs first."""
+
+    def __init__(self, bounds: Bounds, beat: Callable[[int, int], None]) -> None:
+        self._bounds = bounds
+        self._beat = beat
+        self.seen: set[int] = set()
+        self.deepest = 0
+        self.ended_by = ""
+
+    def run(self, first: _State, following: Callable[[_State], Iterator[_State]]) -> None:
+        """Till there are no more, or something ends it."""
+        waiting = deque([first])
+        while waiting:
+            state = waiting.popleft()
+            self.deepest = max(self.deepest, state.depth)
+            if state.depth >= self._bounds.depth:
+                self.ended_by = "depth"
+                continue
+            for each in following(state):
+                if self._is_new(each):
+                    waiting.append(each)
+            if len(self.seen) >= self._bounds.states and waiting:
+                self.ended_by = "states"
+                return
+            if self.ended_by == "memory":
+                return
+
+    def _is_new(self, state: _State) -> bool:
+        mark, count = state.mark(), len(self.seen)
+        self.seen.add(mark)
+        if len(self.seen) == count:
+            return False
+        if count % STATES_PER_LOOK == 0:
+            self._beat(count, self.deepest)
+            if memory_left() < MEMORY_LEFT_LEAST:
+                self.ended_by = "memory"
+        return True
+
+
+def memory_left() -> float:
+    """The share of this machine's memory that is to be had; 1 where that is not known."""
+    try:
+        words = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+        known = {name: int(value) for name, value, *_ in words}
+        return known["MemAvailable:"] / known["MemTotal:"]
+    except (OSError, KeyError, ValueError):
+        return 1.0
+
+
 class Explorer:
     """A search; ``run`` does it."""
 
-    def __init__(self, layout: Layout, nodes: int, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        nodes: int,
+        bounds: Bounds | None = None,
+        step_limit_s: float = STEP_LIMIT_S,
+    ) -> None:
         self._bounds = bounds or Bounds()
+        self._step_limit_s = step_limit_s
+        self.steps = 0
+        # The one under way, and what it makes.
+        self._stepping: tuple[Step, _State] | None = None
         self._host = _Host()
         self._layout = layout
         self._judge = Judge(Codec.of(layout))
@@ -185,41 +258,51 @@ class Explorer:
         found = {id(each): each for each in properties_of(layout)}
         for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
             found |= {id(each): each for each in properties_of(kind)}
-        self._watched = [p for p in found.values() if p.kind in ("always", "sometimes")]
+        self.properties = [p for p in found.values() if p.kind in ("always", "sometimes")]
         self._reached: set[str] = set()
 
-    def run(self) -> Explored:
-        """Goes through all states within the bounds, or to the first violation."""
+    @property
+    def step(self) -> Step | None:
+        """The one under way."""
+        return self._stepping[0] if self._stepping else None
+
+    def run(self, beat: Callable[[int, int], None] = lambda states, depth: None) -> Explored:
+        """Goes through all states within the bounds, or to the first violation, or to ^C.
+        ``beat`` is told now and then of the states seen, and of the depth."""
         begun_s = time.monotonic()
-        deepest = 0
-        seen: set[int] = set()
         violation: Violation | None = None
         events: tuple[Happened, ...] = ()
-        waiting: deque[_State] = deque()
+        search = _Search(self._bounds, beat)
         try:
-            waiting.append(self._first())
-            while waiting and len(seen) < self._bounds.states:
-                state = waiting.popleft()
-                deepest = max(deepest, state.depth)
-                if state.depth >= self._bounds.depth:
-                    continue
-                for following in self._following(state):
-                    mark = following.mark()
-                    if mark not in seen:
-                        seen.add(mark)
-                        waiting.append(following)
+            with limited(self, self._step_limit_s):
+                search.run(self._first(), self._following)
+        except KeyboardInterrupt:
+            search.ended_by = "interrupt"
         except _Broken as broken:
             violation, events = broken.violation, _events(broken.state)
-        took_s = time.monotonic() - begun_s
-        is_complete = violation is None and not waiting
-        reached = frozenset(self._reached)
-        return Explored(violation, events, len(seen), deepest, is_complete, reached, took_s)
+        except Endless as endless:
+            state = self._stepping[1] if self._stepping else None
+            at = float(state.depth) if state else 0.0
+            violation, events = Violation(ENDLESS, str(endless), at), _events(state)
+        except PerseusError as error:
+            raise type(error)(f"{self.step}: {error.message}", hint=error.hint) from error
+        return Explored(
+            violation,
+            events,
+            len(search.seen),
+            search.deepest,
+            violation is None and search.ended_by in ("", "depth"),
+            "" if violation else search.ended_by,
+            reached := frozenset(self._reached),
+            frozenset(each.name for each in self.properties if each.kind == "sometimes") - reached,
+            time.monotonic() - begun_s,
+        )
 
     # Where a run begins.
 
     def _first(self) -> _State:
         bounds = self._bounds
-        ghosts: tuple[dict[Any, Any], ...] = tuple({} for _ in self._watched)
+        ghosts: tuple[dict[Any, Any], ...] = tuple({} for _ in self.properties)
         state = _State({}, (), ghosts, (0,) * len(ghosts), bounds.timeouts, bounds.crashes, 0)
         for name, ids in self._members.items():
             for process_id in ids:
@@ -228,8 +311,9 @@ class Explorer:
                 cell.settle()
                 state.cells[process_id] = cell
         for process_id in list(state.cells):
-            state = self._start(state, process_id)
-        return replace(state, depth=0)
+            # These are no events of a run.
+            state = self._start(replace(state, depth=-1), process_id)
+        return state
 
     def _start(self, state: _State, process_id: Id) -> _State:
         cell = state.cells[process_id].copy()
@@ -297,10 +381,12 @@ class Explorer:
         process = cell.process
         assert process is not None
         self._host.cell = cell
+        self.steps += 1
+        self._stepping = Step(process, handler, arguments), state
         try:
             handler(*arguments)
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
+            said = f"{self.step} at {raised_at(error, process)}: {type(error).__name__}: {error}"
             raise _Broken(Violation("a handler raised", said, state.depth), state) from error
         for key, value in process._changes.items():
             if value is GONE:
@@ -310,11 +396,15 @@ class Explorer:
         process._changes.clear()
         self._take_sends(state, process)
         if process._spawned:
-            raise InvalidError("processes that spawn others cannot be explored")
+            raise InvalidError(
+                "processes that spawn others cannot be explored",
+                hint="without --explore they can be simulated",
+            )
         if process._is_over:
             cell.process = None
         cell.settle()
         self._look(state, process)
+        self._stepping = None
 
     def _take_sends(self, state: _State, process: Process) -> None:
         sends, process._outbox = process._outbox, []
@@ -322,7 +412,10 @@ class Explorer:
             self._judge.check(message)
         for to, message, number, answers in sends:
             if to not in state.cells:
-                raise InvalidError(f"{process.id} sends to {to!r}, which is nobody")
+                raise InvalidError(
+                    f"{process.id} sends to {to!r}, which is nobody",
+                    hint="ids are in self.peers and self.group(name)",
+                )
             mark = hash(frozen((to, process.id, message, number, answers), _Handle, {}))
             state.messages += (_Sent(to, process.id, message, number, answers, mark),)
             event = Happened(float(state.depth), "send", process.id, brief(message), to)
@@ -331,7 +424,7 @@ class Explorer:
     def _look(self, state: _State, process: Process) -> None:
         """The properties, each with a ghost of its own for this run."""
         ghosts, marks = list(state.ghosts), list(state.ghost_marks)
-        for at, each in enumerate(self._watched):
+        for at, each in enumerate(self.properties):
             if not isinstance(process, each.subject):
                 continue
             ghost = ghosts[at] = Clones(_Handle).of(ghosts[at])

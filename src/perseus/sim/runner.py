@@ -1,21 +1,17 @@
 """Many runs: one for each seed, spread over the cores."""
 
 import os
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 
+from perseus.errors import UnavailableError
 from perseus.sim.chance import Chance
 from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.load import load
-from perseus.sim.watch import Outcome
+from perseus.sim.parallel import DiedError, spread
+from perseus.sim.patience import ENDLESS, STEP_LIMIT_S, Endless, limited
+from perseus.sim.watch import Outcome, Violation
 from perseus.sim.world import Tracer, World
-
-# Seeds that one process takes at a time.
-BATCH = 8
-# Batches asked for ahead of those that are taken off.
-AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +29,8 @@ class Plan:
     is_calm: bool = False
     # The problem that the target solves; "" when it brings its own clients.
     workload: str = ""
+    # True time that one step may take; 0: as long as it likes.
+    step_limit_s: float = STEP_LIMIT_S
 
 
 def world(about: Plan, seed: int, trace: Tracer | None = None) -> World:
@@ -61,34 +59,46 @@ def kept(drawn: Sequence[Fault], places: tuple[int, ...] | None) -> list[Fault]:
     return [drawn[place] for place in places if place < len(drawn)]
 
 
-def run_one(about: Plan, seed: int) -> Outcome:
+def run(made: World, step_limit_s: float = STEP_LIMIT_S) -> Outcome:
+    """To its end; a step that does not end breaks it."""
+    try:
+        with limited(made, step_limit_s):
+            return made.run()
+    except Endless as endless:
+        return made.broken(ENDLESS, str(endless))
+
+
+def run_one(about: Plan, seed: int, trace: Tracer | None = None) -> Outcome:
     """One run."""
-    return world(about, seed).run()
+    return run(world(about, seed, trace), about.step_limit_s)
 
 
 def run_many(
-    about: Plan, seeds: Sequence[int], processes: int = 0
+    about: Plan,
+    seeds: Sequence[int],
+    processes: int = 0,
+    beat: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
-    """The runs of all seeds, in their order; closing the iterator ends the rest."""
+    """The runs of all seeds, in their order; closing the iterator ends the rest. ``beat`` is
+    called now and then while a run is waited for."""
     load(about.target, about.workload)
     processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(seeds) <= BATCH:
+    if processes == 1 or len(seeds) == 1:
         for seed in seeds:
             yield run_one(about, seed)
         return
-    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("fork"))
     try:
-        waiting: list[Future[list[Outcome]]] = []
-        for batch in batches:
-            waiting.append(pool.submit(_run_batch, about, batch))
-            if len(waiting) >= processes * AHEAD:
-                yield from waiting.pop(0).result()
-        for future in waiting:
-            yield from future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        yield from spread(lambda seed: run_one(about, seed), seeds, processes, beat)
+    except DiedError as died:
+        yield _died(died)
 
 
-def _run_batch(about: Plan, seeds: Sequence[int]) -> list[Outcome]:
-    return [run_one(about, seed) for seed in seeds]
+def _died(died: DiedError) -> Outcome:
+    """The process of a run ended: by ``patience``, or by somebody else, which is no verdict."""
+    if died.code < 0:
+        raise UnavailableError(
+            f"the process that ran seed {died.seed} was ended by signal {-died.code}",
+            hint=f"is memory short? by itself: --seed {died.seed}",
+        )
+    violation = Violation(ENDLESS, "where it stands is told above", 0.0)
+    return Outcome(died.seed, violation, frozenset(), 0, 0, 0, 0.0)

@@ -1,7 +1,6 @@
 """Watches a run: checks its properties after each step, and says how it went."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,8 +8,9 @@ from typing import Any, Protocol
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.algo.properties import Property, View, properties_of
+from perseus.sim.where import raised_at
 
-# Errors of handlers kept of one run, each told once with how often it came.
+# Places where handlers raised that are kept of one run.
 ERRORS_MAXIMUM = 20
 
 
@@ -55,6 +55,35 @@ def said_of(error: Exception) -> str:
     return f"the property itself raised {type(error).__name__}{where}: {error}"
 
 
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """Exceptions of handlers at one place, each a crash of its node."""
+
+    # The class of the process.
+    process: str
+    # "file:line".
+    place: str
+    # The class of the exception, and what the first of them said.
+    error: str
+    said: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells one place from another."""
+        return self.process, self.place, self.error
+
+    def __str__(self) -> str:
+        said = f": {self.said}" if self.said else ""
+        return f"{self.process} at {self.place}: {self.error}{said}"
+
+
+def count(errors: dict[Raised, int], one: Raised, times: int = 1) -> None:
+    """Adds to what is known of its place, if there is room for one more."""
+    known = next((each for each in errors if each.key == one.key), one)
+    if known in errors or len(errors) < ERRORS_MAXIMUM:
+        errors[known] = errors.get(known, 0) + times
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one run went."""
@@ -69,7 +98,12 @@ class Outcome:
     crashes: int
     simulated_s: float
     # Exceptions of handlers, each a crash, and how often.
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: dict[Raised, int] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """How long a run is to read: its steps, and what they sent."""
+        return self.steps + self.messages
 
 
 class _Watched:
@@ -95,7 +129,7 @@ class Watch:
         self._sometimes: dict[type[Process], list[_Watched]] = {}
         self._awaited: list[_Watched] = []
         self._reached: set[str] = set()
-        self._errors: Counter[str] = Counter()
+        self._errors: dict[Raised, int] = {}
         self._settled_at_s = -1.0
         # All is quiet and every "eventually" has held.
         self.is_settled = False
@@ -226,12 +260,10 @@ class Watch:
     def _never(self, broken: Property) -> Violation:
         return self._violation(broken, f"not within {broken.within_s:g} s after the faults")
 
-    def crashed(self, process: Process, error: Exception) -> None:
+    def crashed(self, process: Process, error: BaseException) -> None:
         """A handler raised."""
-        where = type(process).__name__
-        text = f"{where}: {type(error).__name__}: {error}"
-        if text in self._errors or len(self._errors) < ERRORS_MAXIMUM:
-            self._errors[text] += 1
+        name, place = type(process).__name__, raised_at(error, process)
+        count(self._errors, Raised(name, place, type(error).__name__, str(error)))
 
     def outcome(self, violation: Violation | None) -> Outcome:
         """How it went."""

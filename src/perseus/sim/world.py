@@ -22,10 +22,11 @@ from perseus.algo.durability import GONE, Changes, Key
 from perseus.algo.layout import Group, Layout
 from perseus.algo.process import Handler, Id, Place, Process
 from perseus.algo.properties import Property
-from perseus.errors import InvalidError
+from perseus.errors import InvalidError, PerseusError
 from perseus.sim.chance import Chance
 from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.watch import Outcome, Violation, Watch
+from perseus.sim.where import Step
 
 # A run that takes more steps than these is one that does not end.
 STEPS_MAXIMUM = 100_000
@@ -109,6 +110,8 @@ class World:
         self.until_s = until_s
         self.settle_s = settle_s
         self.steps = 0
+        # The one under way.
+        self._stepping: tuple[Process, Handler, tuple[Any, ...]] | None = None
         self.messages = 0
         self.crashes = 0
         self._trace = trace
@@ -149,7 +152,23 @@ class World:
             self._watch.end()
         except Violation as violation:
             return self._watch.outcome(violation)
+        except PerseusError as error:
+            # The program cannot be meant so; who wrote it is to know where.
+            raise type(error)(f"{self._where()}: {error.message}", hint=error.hint) from error
         return self._watch.outcome(None)
+
+    def broken(self, name: str, said: str) -> Outcome:
+        """How it went when it was left in the middle of a step."""
+        return self._watch.outcome(Violation(name, said, self.now))
+
+    @property
+    def step(self) -> Step | None:
+        """The one under way."""
+        return None if self._stepping is None else Step(*self._stepping)
+
+    def _where(self) -> str:
+        step = self.step
+        return f"seed {self.seed}, after {self.now:.3f} s{f', {step}' if step else ''}"
 
     def _pass(self, until_s: float) -> None:
         queue, limit = self._queue, STEPS_MAXIMUM + int(STEPS_PER_S_MAXIMUM * until_s)
@@ -273,13 +292,15 @@ class World:
     def _step(self, node: _Node, process: Process, handler: Handler, *arguments: Any) -> None:
         """One atomic step, and what follows from it."""
         self.steps += 1
+        self._stepping = process, handler, arguments
         try:
             handler(*arguments)
         except Violation:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._watch.crashed(process, error)
             self._crash_for(node, node.life, self.faults.lasts_s)
+            self._stepping = None
             return
         changes, sends, spawned = process._changes, process._outbox, process._spawned
         if changes or node.pending or spawned:
@@ -294,6 +315,7 @@ class World:
         if process._is_over:
             self._end(node, process)
         self._watch.after_step(process)
+        self._stepping = None
 
     def _commit(
         self, node: _Node, process: Process, changes: Changes, sends: Sends, spawned: list[Any]
