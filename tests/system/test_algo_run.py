@@ -145,7 +145,7 @@ def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
     lab.go_on(run)
     partly = lab.algo("check", run.run)
     assert partly.code == 3 and "not known" in partly.text, partly
-    assert f"{lost}'s trace is not there" in partly.stderr and "perseus nodes" in partly.stderr
+    assert f"{lost}'s trace is not there" in partly.stderr and "its node is back" in partly.stderr
     code, said = lab.check(run)
     assert (code, said["verdict"], said["violation"]) == (3, "not known", None)
     assert {"process": lost, "events": 0, "left_out": 0} in said["checked"]

@@ -33,6 +33,12 @@ def test_it_is_deaf_to_some_until_it_is_healed() -> None:
     assert hearing.delay_of(_letter(), "n2", 0.5) == 0.0
 
 
+def test_it_may_hear_some_again() -> None:
+    hearing = Hearing("n1", {"n2", "n3"}, loss=0.5)
+    hearing.hear(["n2", "n4"])
+    assert (hearing.deaf_to, hearing.loss) == ({"n3"}, 0.5)
+
+
 def test_a_share_is_lost_and_the_rest_is_late_by_up_to_so_much() -> None:
     hearing = Hearing("n1", loss=0.25, delay_s=2.0)
     drawn = [n / 1000 for n in range(1000)]

@@ -89,14 +89,14 @@ def _add_faults(algo: Subparsers) -> None:
         algo,
         "kill",
         "kill processes (SIGKILL); they start again with what was durable",
-        "runs:kill",
+        "run_faults:kill",
         "perseus algo kill @last n1\nperseus algo kill @last n1,n2,n3",
     )
     pause = command(
         algo,
         "pause",
         "hold processes still (SIGSTOP) until they are healed",
-        "runs:pause",
+        "run_faults:pause",
         "perseus algo pause @last n2",
     )
     for one in (kill, pause):
@@ -106,7 +106,7 @@ def _add_faults(algo: Subparsers) -> None:
         algo,
         "partition",
         "let two sides hear nothing of each other until they are healed",
-        "runs:partition",
+        "run_faults:partition",
         "perseus algo partition @last n1,n2\n"
         "perseus algo partition @last n1 n2,n3\n"
         "perseus algo partition @last n1 n2 --one-way     n2 does not hear n1",
@@ -121,7 +121,7 @@ def _add_faults(algo: Subparsers) -> None:
         algo,
         "slow",
         "let what processes hear be lost or late until they are healed",
-        "runs:slow",
+        "run_faults:slow",
         "perseus algo slow @last n1,n2 --loss 0.2 --delay 300ms",
     )
     _of_a_run(slow)
@@ -132,8 +132,8 @@ def _add_faults(algo: Subparsers) -> None:
         algo,
         "heal",
         "take all faults away: partitions, pauses, loss",
-        "runs:heal",
-        "perseus algo heal @last\nperseus algo heal @last n1",
+        "run_faults:heal",
+        "perseus algo heal @last\nperseus algo heal @last n1      others hear it again too",
     )
     _of_a_run(heal)
     heal.add_argument("process", nargs="*", metavar="PROCESS", help="default: all")

@@ -4,7 +4,7 @@ import heapq
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,15 @@ def fetch(runs: Runs, run: Run) -> Traces:
         raise NotFoundError(f"run {run.run} has no jobs", hint="perseus algo ps")
     traces = Traces()
     begun_s = time.monotonic()
-    states: dict[Id, str] = {}
     for process, job_id in jobs.items():
-        events = list(runs.cluster.job(job_id).follow(stderr=False, follow=False))
+        events = runs.cluster.job(job_id).follow(stderr=False, follow=False)
         traces.add(process, b"".join(event.stdout for event in events))
-        if not traces.lines[process]:
-            states[process] = next((event.state for event in events if event.state), "unknown")
     traces.took_s = time.monotonic() - begun_s
-    traces.unread = _reasons(runs, run, states)
+    empty = [process for process, lines in traces.lines.items() if not lines]
+    silent = runs.silent(run, dict.fromkeys(empty))
+    back = "; check again when its node is back"
+    traces.unread = {p: each.error + ("" if each.is_over else back) for p, each in silent.items()}
     return traces
-
-
-def _reasons(runs: Runs, run: Run, states: Mapping[Id, str]) -> dict[Id, str]:
-    """Why there is no trace of processes whose jobs are in these states."""
-    nodes = {node.name: node.state for node in runs.cluster.nodes()} if states else {}
-    return {
-        process: f"its task is {state}, {run.nodes[process]} is"
-        f" {nodes.get(run.nodes[process], 'no node any more')}"
-        for process, state in states.items()
-    }
 
 
 def live(runs: Runs, run: Run, processes: Sequence[Id], since_s: float) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ Faults of the network stand where letters arrive. So a partition of two sides is
 to the other, and a one-way partition is one of them deaf.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from perseus.algo.process import Id
@@ -41,3 +42,7 @@ class Hearing:
         """All faults are over."""
         self.deaf_to.clear()
         self.loss = self.delay_s = 0.0
+
+    def hear(self, again: Iterable[Id]) -> None:
+        """It is no longer deaf to these."""
+        self.deaf_to.difference_update(again)

@@ -17,6 +17,7 @@ from perseus.client.cluster import Cluster
 from perseus.client.jobs import Job
 from perseus.client.messages import FileInfo
 from perseus.errors import (
+    ConflictError,
     DeadlineError,
     InvalidError,
     NotFoundError,
@@ -60,13 +61,16 @@ class Process:
     job_id: str
     # Of its task; None when its task could not be asked.
     status: algo_pb2.ProcessStatus | None = None
-    # Why it could not be.
+    # Why it could not be, and whether because its task has ended.
     error: str = ""
+    is_over: bool = False
 
     @property
     def state(self) -> str:
-        """up, stuck, paused, down, or unreachable."""
-        return self.status.state if self.status is not None else "unreachable"
+        """up, stuck, paused, down; of one that was not asked stopped or unreachable."""
+        if self.status is not None:
+            return self.status.state
+        return "stopped" if self.is_over else "unreachable"
 
 
 class Runs:
@@ -229,22 +233,61 @@ class Runs:
         """All its processes."""
         answers = self._ask(run, dict.fromkeys(run.nodes, algo_pb2.LookRequest()), "Look")
         jobs = self.jobs(run)
-        found = []
-        for process, node in run.nodes.items():
-            answer, job_id = answers[process], jobs.get(process, "")
-            if isinstance(answer, PerseusError):
-                found.append(Process(process, node, job_id, None, answer.message))
-            else:
-                found.append(Process(process, node, job_id, answer))
+        silent = self.silent(run, {p: a for p, a in answers.items() if _is_error(a)})
+        return [
+            silent[process]
+            if process in silent
+            else Process(process, node, jobs.get(process, ""), answers[process])
+            for process, node in run.nodes.items()
+        ]
+
+    def silent(self, run: Run, errors: Mapping[Id, PerseusError | None]) -> dict[Id, Process]:
+        """Processes that did not answer, with why not, in the words of the cluster."""
+        jobs = self.jobs(run) if errors else {}
+        states = {node.name: node.state for node in self.cluster.nodes()} if errors else {}
+        found = {}
+        for process, error in errors.items():
+            node, job_id = run.nodes[process], jobs.get(process, "")
+            state, is_over = self._task(job_id)
+            node_state = states.get(node, "no node any more")
+            said = f"its task is {state}, {node} is {node_state}"
+            if error is not None and (state, node_state) == ("running", "alive"):
+                is_late = isinstance(error, DeadlineError)
+                late = f"its task did not answer within {CALL_TIMEOUT_S:g} s"
+                said = late if is_late else error.message
+            found[process] = Process(process, node, job_id, None, said, is_over)
         return found
+
+    def _task(self, job_id: str) -> tuple[str, bool]:
+        """The state of a process's task, and whether it has ended."""
+        try:
+            info = self.cluster.job(job_id).info()
+        except (NotFoundError, InvalidError):
+            return "not known any more", True
+        return info.state, info.has_ended
 
     # Faults.
 
-    def befall(self, run: Run, requests: Mapping[Id, algo_pb2.BefallRequest]) -> None:
-        """Lets faults befall processes, all at once; raises when one could not be told."""
-        for answer in self._ask(run, requests, "Befall").values():
-            if isinstance(answer, PerseusError):
-                raise answer
+    def befall(
+        self, run: Run, requests: Mapping[Id, algo_pb2.BefallRequest]
+    ) -> dict[Id, algo_pb2.ProcessStatus]:
+        """Lets faults befall processes, all at once; how each then is. Raises ConflictError
+        when the run is stopped, UnavailableError when one could not be told."""
+        answers = self._ask(run, requests, "Befall")
+        silent = self.silent(run, {p: a for p, a in answers.items() if _is_error(a)})
+        if not silent:
+            return answers
+        if all(process.is_over for process in silent.values()) and len(silent) == len(answers):
+            raise ConflictError(
+                f"run {run.run} is stopped", hint=f"begin another: perseus algo run {run.target}"
+            )
+        said = "; ".join(f"{each.id} was not told: {each.error}" for each in silent.values())
+        told = [process for process in answers if process not in silent]
+        raise UnavailableError(
+            f"{said}; told were: {', '.join(told)}" if told else said,
+            hint=f"perseus algo ps {run.run}; perseus nodes",
+            maybe_done=True,
+        )
 
     def partition(self, run: Run, one: Sequence[Id], other: Sequence[Id], one_way: bool) -> None:
         """``other`` hears nothing of ``one`` any more; nor the other way, unless ``one_way``."""
@@ -253,18 +296,28 @@ class Runs:
             requests |= dict.fromkeys(one, _deaf(other))
         self.befall(run, requests)
 
-    def chosen(self, run: Run, words: Iterable[str]) -> list[Id]:
-        """Processes by ids, with commas or apart; raises NotFoundError, and InvalidError for
-        clients, which faults spare: what they saw is what the run is judged by."""
-        ids = [each for word in words for each in word.split(",") if each]
+    def members(self, run: Run, words: Iterable[str]) -> list[Id]:
+        """Processes by ids, with commas or apart, each once; raises NotFoundError, and
+        InvalidError when there is none."""
+        ids = list(dict.fromkeys(each for word in words for each in word.split(",") if each))
+        names = f"its processes are: {', '.join(run.nodes)}"
+        if not ids:
+            raise InvalidError(f"no process of run {run.run} is named", hint=names)
         for process in ids:
             if process not in run.nodes:
-                names = ", ".join(run.nodes)
                 raise NotFoundError(f"run {run.run} has no process {process}", hint=names)
+        return ids
+
+    def chosen(self, run: Run, words: Iterable[str]) -> list[Id]:
+        """``members`` that faults may befall; raises InvalidError for clients, which faults
+        spare: what they saw is what the run is judged by."""
+        ids = self.members(run, words)
+        for process in ids:
             if process in run.clients:
                 raise InvalidError(
                     f"{process} is a client; faults spare it, for by its history the run is judged",
-                    hint=", ".join(p for p in run.nodes if p not in run.clients),
+                    hint="faults befall: "
+                    + ", ".join(p for p in run.nodes if p not in run.clients),
                 )
         return ids
 
@@ -326,6 +379,10 @@ class Runs:
             except DeadlineError:
                 away.append(node)
         return away
+
+
+def _is_error(answer: Any) -> bool:
+    return isinstance(answer, PerseusError)
 
 
 def _job_name(run: Run, process: Id) -> str:

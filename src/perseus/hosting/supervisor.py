@@ -202,9 +202,7 @@ class Supervisor:
             tell("fault", self._process, "kill")
             self._signal(signal.SIGKILL)
         elif kind == algo_pb2.FAULT_PAUSE:
-            tell("fault", self._process, "pause")
-            self._signal(signal.SIGSTOP)
-            self._is_paused = True
+            self._pause()
         elif kind == algo_pb2.FAULT_DEAF:
             hearing.deaf_to |= set(request.deaf_to)
             tell("fault", self._process, f"deaf to {', '.join(sorted(hearing.deaf_to))}")
@@ -212,9 +210,29 @@ class Supervisor:
             hearing.loss, hearing.delay_s = request.loss, request.delay_s
             said = f"loses {hearing.loss:g}, up to {hearing.delay_s:g} s late"
             tell("fault", self._process, said)
+        elif kind == algo_pb2.FAULT_HEAL and request.deaf_to:
+            self._hear(request.deaf_to)
         elif kind == algo_pb2.FAULT_HEAL:
             self._heal()
         return self.status()
+
+    def _pause(self) -> None:
+        """Unless it is down: the next life would be taken for paused, and go on."""
+        if self._writer is not None:
+            tell("fault", self._process, "pause")
+            self._signal(signal.SIGSTOP)
+            self._is_paused = True
+
+    def _hear(self, again: Iterable[Id]) -> None:
+        """It hears these again; other faults stay."""
+        hearing = self._hearing
+        if hearing.deaf_to.isdisjoint(again):
+            return
+        hearing.hear(again)
+        if hearing.is_well and not self._is_paused:
+            tell("heal", self._process, "")
+        else:
+            tell("fault", self._process, f"hears {', '.join(sorted(again))} again")
 
     def _heal(self) -> None:
         if self._is_paused or not self._hearing.is_well:

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from perseus.algo.process import Id
 from perseus.amounts import counted
 from perseus.cli.commands import watching
 from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
 from perseus.cli.main import Invocation
-from perseus.cli.units import UsageError, parse_duration_s
-from perseus.errors import DeadlineError
+from perseus.cli.units import UsageError
 from perseus.hosting.check import check as check_run
 from perseus.hosting.check import live
 from perseus.hosting.merge import Traces
@@ -28,9 +26,6 @@ from perseus.sim import diagram, trace
 
 # Exit codes of ``check``.
 _EXITS = {"held": 0, "broken": 1, "not known": 3}
-# Between two looks at processes that were killed.
-LOOK_AGAIN_S = 0.1
-RESTART_LIMIT_S = 30.0
 
 
 def run(invocation: Invocation) -> int:
@@ -119,87 +114,6 @@ def _as_json(process: Process) -> dict[str, Any]:
     }
 
 
-# Faults.
-
-
-def kill(invocation: Invocation) -> int:
-    """SIGKILL; waits until each process has started again."""
-    runs, chosen, found = _chosen(invocation)
-    before = {each.id: each.status.restarts for each in runs.look(found) if each.status}
-    _befall(invocation, algo_pb2.BefallRequest(kind=algo_pb2.FAULT_KILL))
-    deadline_s = time.monotonic() + RESTART_LIMIT_S
-    while time.monotonic() < deadline_s:
-        again = {p.id for p in runs.look(found) if _is_again(p, before)}
-        if again.issuperset(chosen):
-            return 0
-        time.sleep(LOOK_AGAIN_S)
-    raise DeadlineError(
-        f"not all of {', '.join(chosen)} have started again within {RESTART_LIMIT_S:.0f} s",
-        hint=f"perseus algo ps {found.run}",
-    )
-
-
-def _is_again(process: Process, before: dict[Id, int]) -> bool:
-    status = process.status
-    if status is None or status.state not in ("up", "stuck"):
-        return False
-    return status.restarts > before.get(process.id, -1)
-
-
-def pause(invocation: Invocation) -> int:
-    """SIGSTOP."""
-    return _befall(invocation, algo_pb2.BefallRequest(kind=algo_pb2.FAULT_PAUSE))
-
-
-def slow(invocation: Invocation) -> int:
-    """Loss and delay of what is heard."""
-    options = invocation.options
-    if not 0.0 <= options.loss <= 1.0:
-        raise UsageError(f"--loss {options.loss} is no share", hint="0 to 1: --loss 0.2")
-    request = algo_pb2.BefallRequest(
-        kind=algo_pb2.FAULT_SLOW,
-        loss=options.loss,
-        delay_s=parse_duration_s(options.delay, "--delay"),
-    )
-    return _befall(invocation, request)
-
-
-def heal(invocation: Invocation) -> int:
-    """All faults are over."""
-    runs = Runs(invocation.cluster)
-    found = runs.get(invocation.options.run)
-    chosen = runs.chosen(found, invocation.options.process)
-    chosen = chosen or [each for each in found.nodes if each not in found.clients]
-    request = algo_pb2.BefallRequest(kind=algo_pb2.FAULT_HEAL)
-    runs.befall(found, dict.fromkeys(chosen, request))
-    return 0
-
-
-def partition(invocation: Invocation) -> int:
-    """Two sides."""
-    options, runs = invocation.options, Runs(invocation.cluster)
-    found = runs.get(options.run)
-    one = runs.chosen(found, [options.one])
-    if options.other is None:
-        other = [each for each in found.nodes if each not in (*one, *found.clients)]
-    else:
-        other = runs.chosen(found, [options.other])
-    runs.partition(found, one, other, options.one_way)
-    return 0
-
-
-def _chosen(invocation: Invocation) -> tuple[Runs, list[Id], Run]:
-    runs = Runs(invocation.cluster)
-    found = runs.get(invocation.options.run)
-    return runs, runs.chosen(found, invocation.options.process), found
-
-
-def _befall(invocation: Invocation, request: algo_pb2.BefallRequest) -> int:
-    runs, chosen, found = _chosen(invocation)
-    runs.befall(found, dict.fromkeys(chosen, request))
-    return 0
-
-
 # What happened.
 
 
@@ -208,7 +122,7 @@ def watch(invocation: Invocation) -> int:
     they come."""
     options, console, runs = invocation.options, invocation.console, Runs(invocation.cluster)
     found = runs.get(options.run)
-    wanted = options.process.split(",") if options.process else list(found.nodes)
+    wanted = runs.members(found, [options.process]) if options.process else list(found.nodes)
     since_s = found.started_at_s if options.all else time.time()
     lines = live(runs, found, wanted, since_s)
     if watching.is_drawn(console):
@@ -285,8 +199,6 @@ def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
     )
     for sentence in traces.missing:
         console.say(sentence)
-    if traces.unread:
-        console.say("a trace is there again when its node is: perseus nodes")
     if traces.cut and not traces.missing:
         console.say(f"the last {traces.cut} events came while the traces were read")
 
