@@ -77,7 +77,9 @@ def test_why_and_listings_tell_it_until_the_end() -> None:
 def test_what_is_lost_meanwhile_is_tried_again_like_any_other() -> None:
     world, toy = world_of(1)
     world.report(toy, keeping_event(f"{JOB}.0.7"), keeping_event("zzzzzzzz.0.1"))
-    toy.stop_all()
+    # Its machine began anew, and knows of nothing.
+    toy.attempts.clear()
+    world.disconnect(toy)
     world.connect(toy)
     job = world.jobs.job(JOB)
     assert not job.keeping and job.task(0).attempt == 2
