@@ -5,6 +5,7 @@ Made and set up as a person would: ``perseus init`` on the first host, a token,
 and iproute2; the tests say so when they are skipped.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -123,14 +124,27 @@ class NetworkCluster:
             host, *arguments, stdin=stdin, extra={"PERSEUS_CONTEXT": str(self.context)}
         )
 
-    def popen(self, host: int, *arguments: str) -> subprocess.Popen[bytes]:
+    def popen(self, host: int, *arguments: str, through: str = "n1") -> subprocess.Popen[bytes]:
+        """The command line with the owner's context, by way of the daemon of ``through``."""
+        values = json.loads(self.context.read_text())
+        values["socket"] = str(self.folder / through / "run" / "perseusd.sock")
+        context = self.folder / f"through-{through}.json"
+        context.write_text(json.dumps(values))
+        context.chmod(0o600)
         return subprocess.Popen(
             self.command(host, *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**self.environment, "PERSEUS_CONTEXT": str(self.context)},
+            env={**self.environment, "PERSEUS_CONTEXT": str(context)},
         )
+
+    def holders(self) -> list[set[str]]:
+        """The nodes on whose disks each chunk lies, the oldest chunk first."""
+        found: dict[str, set[str]] = {}
+        for path in self.folder.glob("n*/chunks/*/*.data"):
+            found.setdefault(path.name, set()).add(path.relative_to(self.folder).parts[0])
+        return [found[name] for name in sorted(found)]
 
     def cut(self, one: int, other: int) -> None:
         """No packet passes between two hosts any more, either way."""

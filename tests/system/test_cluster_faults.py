@@ -75,6 +75,7 @@ def test_the_master_is_killed_with_tasks_running(usual: Cluster, tmp_path: Path)
     assert usual.perseus("wait", job).code == 0
     out, err = running.communicate(timeout=LIMIT_S)
     assert (running.returncode, out) == (0, b"end\n"), err
+    assert "waiting for it to come back" in err.decode()
     assert log.read_text() == "start\n" * 2
     assert usual.perseus("logs", job).ok().text == "begin\nend\n"
 
@@ -192,6 +193,8 @@ def test_a_frozen_node_comes_back_as_a_zombie(three: Cluster, tmp_path: Path) ->
     frozen = three.node_of(job)
     devcluster.pause(three.folder, frozen)
     until(lambda: log.read_text().count("start") == 2, "a second attempt has begun")
+    assert f"{frozen} is lost" in three.perseus("doctor").text
+    assert f"lost with {frozen}" in three.perseus("why", job).ok().text
     gate.touch()
     assert three.perseus("wait", job).code == 0
     winner = three.node_of(job)
@@ -224,11 +227,20 @@ def test_a_node_dies_and_its_chunks_are_made_anew(three: Cluster, tmp_path: Path
     devcluster.kill(three.folder, "node-3")
     assert digest(three.perseus("fs", "cat", "/big.bin").ok().stdout) == digest(local.read_bytes())
 
+    told = three.perseus("doctor").text
+    assert "node-3 has no stream to the master" in told or "node-3 is lost" in told
+
     def whole() -> bool:
         about = three.perseus("--json", "fs", "stat", "/big.bin").ok().json()
         return bool(about["live_replicas"] == 2)
 
     until(whole, "the file has two live replicas again")
+
+
+def holders(made: Cluster) -> set[str]:
+    """The nodes that have any chunk."""
+    found = made.folder.glob("node-*/chunks/*/*.data")
+    return {path.relative_to(made.folder).parts[0] for path in found}
 
 
 def test_a_chunkserver_dies_during_a_write(three: Cluster, tmp_path: Path) -> None:
@@ -240,9 +252,15 @@ def test_a_chunkserver_dies_during_a_write(three: Cluster, tmp_path: Path) -> No
     with open(writer, "wb") as pipe:
         pipe.write(data[: 24 << 20])
         pipe.flush()
-        devcluster.kill(three.folder, "node-2")
+        until(lambda: len(holders(three)) == 2, "the first chunk is being written")
+        # The writer is at node-1, so that is the first of the chain.
+        (second,) = holders(three) - {"node-1"}
+        devcluster.kill(three.folder, second)
         pipe.write(data[24 << 20 :])
-    assert running.wait(LIMIT_S) == 0, running.stderr.read() if running.stderr else ""
+    _, err = running.communicate(timeout=LIMIT_S)
+    assert running.returncode == 0, err
+    assert f"the link node-1 -> {second} failed" in err.decode()
+    until(lambda: f"{second} is lost" in three.perseus("doctor").text, "its loss is told")
     assert digest(three.perseus("fs", "cat", "/through.bin").ok().stdout) == digest(data)
 
 
@@ -280,7 +298,8 @@ def test_a_killed_put_leaves_nothing_under_its_name(three: Cluster) -> None:
         pipe.flush()
         running.send_signal(signal.SIGKILL)
         running.wait()
-        assert three.perseus("fs", "stat", "/half.bin").code != 0
+        gone = three.perseus("fs", "stat", "/half.bin")
+        assert gone.code == 125 and "/half.bin" in gone.stderr
     three.perseus("fs", "put", "-", "/half.bin", stdin=b"whole").ok()
     assert three.perseus("fs", "cat", "/half.bin").ok().stdout == b"whole"
 
@@ -293,6 +312,9 @@ def test_nothing_acknowledged_is_lost_when_the_master_dies_often(
         data = random.Random(number).randbytes(10_000 + number)
         three.perseus("fs", "put", "-", f"/f{number}", stdin=data).ok()
         kept[number] = data
+        devcluster.kill(three.folder, "node-1")
+        away = three.perseus("fs", "cat", f"/f{number}")
+        assert away.code == 125 and "is it running?  perseus doctor" in away.stderr
         devcluster.restart(three.folder, "node-1")
     for number, data in kept.items():
         assert three.perseus("fs", "cat", f"/f{number}").ok().stdout == data

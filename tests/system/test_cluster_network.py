@@ -43,6 +43,8 @@ def test_a_node_cut_from_the_master_stops_and_its_task_runs_elsewhere(
     assert hosts.on(1, "logs", job).ok().text == f"from {second}\n"
     assert Path(f"{log}.{first}").read_text() == stamp
     assert hosts.state(first) == "NODE_STATE_LOST"
+    assert f"{first} is lost" in hosts.on(1, "doctor").text
+    assert f"lost with {first}" in hosts.on(1, "why", job).ok().text
     hosts.mend(1, int(first[1:]))
     until(lambda: hosts.state(first) == "NODE_STATE_ALIVE", "the node is back")
     assert hosts.on(1, "logs", job).ok().text == f"from {second}\n"
@@ -50,16 +52,25 @@ def test_a_node_cut_from_the_master_stops_and_its_task_runs_elsewhere(
 
 def test_a_cut_between_two_chunkservers_during_a_write(hosts: NetworkCluster) -> None:
     data = random.Random(5).randbytes(24 << 20)
-    running = hosts.popen(1, "fs", "put", "-", "/cut.bin")
+    # So that the chain is of the other two, and the first of it the writer's own node.
+    hosts.on(1, "nodes", "drain", "n1").ok()
+    running = hosts.popen(2, "fs", "put", "-", "/cut.bin", through="n2")
     assert running.stdin is not None
     running.stdin.write(data[: 12 << 20])
     running.stdin.flush()
+    until(lambda: hosts.holders() == [{"n2", "n3"}], "the first chunk is being written")
+    hosts.on(1, "nodes", "undrain", "n1").ok()
     hosts.cut(2, 3)
-    hosts.cut(1, 3)
     _, err = running.communicate(data[12 << 20 :], timeout=LIMIT_S)
     assert running.returncode == 0, err
-    got = hosts.on(2, "fs", "cat", "/cut.bin").ok().stdout
-    assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+    told = [line for line in err.decode().splitlines() if "the link n2 -> n3 failed" in line]
+    assert len(told) == 1 and "going on through others" in told[0], err
+    assert "n2 could not bring bytes to n3" in hosts.on(1, "doctor").text
+    # What came after the cut lies in a new chunk, which n3 has no part in.
+    assert {"n1", "n2"} in hosts.holders()
+    for reader in (1, 2):
+        got = hosts.on(reader, "fs", "cat", "/cut.bin").ok().stdout
+        assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
 
 
 def test_a_client_on_a_laptop(hosts: NetworkCluster, tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ class SealChunk(Event):
     chunk: int
     length_bytes: int
     failed_nodes: tuple[str, ...] = ()
+    # The node that could not reach them, empty for the writer itself; and what it saw.
+    failed_by: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from perseus.filestore.replication_events import (
     ChunkRecovered,
     ChunksDropped,
     ChunkSealed,
+    LinkBroken,
     RecoverChunk,
 )
 from perseus.proto.v1 import filestore_pb2
@@ -177,6 +178,8 @@ class Writing:
                 f"{len(file.inline)} bytes that lie inline"
             )
         self._state.lease(file, at, self._lease_s)
+        if event.failed_nodes:
+            self._state.emit(LinkBroken(event.failed_by, event.failed_nodes, event.failure))
         if event.length_bytes:
             self._state.emit(ChunkSealed(event.chunk, event.length_bytes, event.failed_nodes))
         self._end_chunk(at, file, writer, event.length_bytes)

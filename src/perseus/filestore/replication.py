@@ -27,9 +27,11 @@ from perseus.filestore.replication_events import (
     ChunkRecovered,
     ChunksDropped,
     ChunkSealed,
+    LinkBroken,
     RecoverChunk,
 )
 from perseus.filestore.replication_garbage import Garbage
+from perseus.filestore.replication_links import Links
 from perseus.filestore.replication_placement import Placement
 from perseus.filestore.replication_recovery import Recovery
 from perseus.filestore.replication_repair import Repair
@@ -94,6 +96,8 @@ class Replication:
         self._garbage = Garbage(self._state)
         self._repair = Repair(self._state, self._placement, self._garbage)
         self._recovery = Recovery(self._state)
+        # What writers met of late, for people.
+        self.links = Links()
         self._sessions: dict[str, int] = {}
         # (chunk, node) that a reader complained of, and until when it is not asked again.
         self._checks: dict[tuple[int, str], float] = {}
@@ -110,6 +114,7 @@ class Replication:
             Tick: self._tick,
             ChunkAllocated: self._allocated,
             ChunkSealed: self._sealed,
+            LinkBroken: self._link_broken,
             ChunksDropped: self._dropped,
             RecoverChunk: self._recover,
             ChunkEvents: self._chunk_events,
@@ -161,8 +166,6 @@ class Replication:
             for node_id in chunk.nodes
             if node_id in event.failed_nodes or self._state.name(node_id) in event.failed_nodes
         }
-        for node_id in failed:
-            self._state.suspect_until_s[node_id] = at.now_s + SUSPECT_S
         standing = tuple(node_id for node_id in chunk.nodes if node_id not in failed)
         self._recovery.forget(chunk.id)
         if failed and standing:
@@ -174,6 +177,12 @@ class Replication:
             # All failed: what was acknowledged is still on their disks, and nowhere else.
             self._state.seal(chunk, event.length_bytes, chunk.version, chunk.nodes)
         self._tell_seal(at, chunk)
+
+    def _link_broken(self, at: Instant, event: LinkBroken) -> None:
+        for node in map(self._state.nodes.find, event.targets):
+            if node is not None:
+                self._state.suspect_until_s[node.node_id] = at.now_s + SUSPECT_S
+                self.links.note(at, event.source, node.node_id, event.words)
 
     def _tell_seal(self, at: Instant, chunk: Chunk) -> None:
         for node_id in chunk.nodes:
@@ -247,6 +256,7 @@ class Replication:
         self._sessions.pop(event.node_id, None)
         self._untold_until_s.pop(event.node_id, None)
         self._garbage.forget_node(event.node_id)
+        self.links.forget_node(event.node_id)
         self._repair.node_gone(event.node_id)
         if event.removed:
             self._repair.hoped_until_s.pop(event.node_id, None)
@@ -456,6 +466,7 @@ class Replication:
         for key in [key for key, until_s in self._checks.items() if until_s <= at.now_s]:
             del self._checks[key]
         self._repair.tick(at)
+        self.links.tick(at)
 
     def _start(self, at: Instant) -> None:
         """After a restart: nodes that are down get their delay, those removed are let go."""

@@ -32,6 +32,17 @@ class ChunkSealed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkBroken(Event):
+    """A writer's bytes did not come through to these nodes, whether it had any before or not."""
+
+    # Id of the node that could not reach them; empty for the writer itself.
+    source: str
+    targets: tuple[str, ...]
+    # For people.
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChunksDropped(Event):
     """No file holds these chunks any more; their replicas are garbage."""
 

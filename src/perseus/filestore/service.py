@@ -48,6 +48,8 @@ from perseus.shellwords import as_word
 # Locate calls that wait for a change at the same time.
 WAITERS_MAXIMUM = 10_000
 LOCATE_WAIT_MAXIMUM_S = 60.0
+# Of what a writer tells of a link that failed.
+FAILURE_MAXIMUM_LENGTH = 300
 # The answer leaves this long before the caller's deadline.
 DEADLINE_MARGIN_S = 0.5
 
@@ -233,6 +235,8 @@ class FilesService:
             chunk=request.chunk,
             length_bytes=request.length_bytes,
             failed_nodes=tuple(request.failed_nodes),
+            failed_by=request.failed_by,
+            failure=request.failure[:FAILURE_MAXIMUM_LENGTH],
         )
         await self._driver.do(event)
         return filestore_pb2.SealChunkResponse()

@@ -93,6 +93,7 @@ def findings(
         *_lost(namespace, replication, nodes),
         *_stranded(namespace, replication, nodes),
         *_missing_replicas(namespace, replication, nodes),
+        *_broken_links(replication, nodes),
         *_full_nodes(nodes, reserve_bytes),
         *_notes(namespace, replication),
     ]
@@ -177,6 +178,26 @@ def _missing_replicas(
             severity=severity, subject="filestore", message=message, command=command
         )
     ]
+
+
+def _broken_links(replication: Replication, nodes: Nodes) -> list[cluster_pb2.Finding]:
+    told = []
+    for link in replication.links.broken[-FINDINGS_MAXIMUM:]:
+        target, source = nodes.find(link.target), nodes.find(link.source)
+        if target is None:
+            continue
+        whence = "a client" if source is None else source.name
+        at = f"ping {target.chunk_address.rpartition(':')[0]}"
+        message = f"{whence} could not bring bytes to {target.name} when a file was written lately"
+        told.append(
+            cluster_pb2.Finding(
+                severity="warning",
+                subject=target.name,
+                message=f"{message} ({link.words}); the writer went on through others",
+                command=at if source is None else f"{at}  # on {source.name}",
+            )
+        )
+    return told
 
 
 def _full_nodes(nodes: Nodes, reserve_bytes: int) -> list[cluster_pb2.Finding]:

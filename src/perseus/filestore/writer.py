@@ -13,9 +13,10 @@ returns only while the lease holds by this machine's own clock, or once the mast
 renewed it: a writer that was stopped past its lease promises nothing.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -52,6 +53,8 @@ AVOID_PATIENCE_S = 2.0
 # A writer that writes nothing for so long lets its connection go.
 IDLE_S = 5.0
 RENEW_SHARE = 1 / 3
+
+_log = logging.getLogger("perseus.filestore")
 
 Buffer = bytes | bytearray | memoryview
 
@@ -334,9 +337,14 @@ class FileWriter:
         chunk.wait(chunk.length_bytes)
         self._drop_acked()
         chunk.finish()
-        self._seal(chunk, [])
+        self._seal(chunk)
 
-    def _seal(self, chunk: OpenChunk, failed_nodes: list[str]) -> None:
+    def _seal(
+        self,
+        chunk: OpenChunk,
+        failed_nodes: Sequence[str] = (),
+        told: filestore_pb2.SealChunkRequest | None = None,
+    ) -> None:
         request = filestore_pb2.SealChunkRequest(
             inode=self.inode,
             epoch=self._epoch,
@@ -345,6 +353,8 @@ class FileWriter:
             failed_nodes=failed_nodes,
             checksum=chunk.seal_checksum(),
         )
+        if told is not None:
+            request.MergeFrom(told)
         self._files.again("SealChunk", request)
         self._chunk = None
         self._sent = 0
@@ -368,6 +378,24 @@ class FileWriter:
                 f"in a row, the last at {broken}",
                 hint=broken.error.hint or "see: perseus doctor",
             )
-        self._seal(chunk, failed)
+        self._seal(chunk, failed, self._told(chunk, failed, broken.error))
+
+    def _told(
+        self, chunk: OpenChunk, failed: list[str], error: PerseusError
+    ) -> filestore_pb2.SealChunkRequest:
+        """Tells of the link that broke, and that the writer goes on; the same for the master."""
+        if not failed:
+            return filestore_pb2.SealChunkRequest()
+        source, target = chunk.broken_link(failed[0])
+        _log.warning(
+            "the link %s -> %s failed while %s was written (%s); going on through others",
+            "from here" if source is None else source.node_name,
+            target,
+            self._name,
+            error.message,
+        )
+        return filestore_pb2.SealChunkRequest(
+            failed_by="" if source is None else source.node_id, failure=error.message
+        )
         if self._breaks > 1:
             time.sleep(min(BACKOFF_FIRST_S * 2**self._breaks, BACKOFF_MAXIMUM_S))

@@ -110,6 +110,12 @@ class OpenChunk:
         named = [replica.node_id for replica in chain if replica.address == broken.address]
         return named or [chain[0].node_id]
 
+    def broken_link(self, failed: str) -> tuple[filestore_pb2.ReplicaLocation | None, str]:
+        """Who could not bring bytes to the node ``failed``, and its name. None: the writer."""
+        chain = self.grant.chain
+        place = [replica.node_id for replica in chain].index(failed)
+        return chain[place - 1] if place else None, chain[place].node_name
+
     def _open(self) -> ChunkStream:
         if self._stream is None:
             chain = [replica.address for replica in self.grant.chain]

@@ -72,8 +72,23 @@ def _say_left_out(sentences: list[str]) -> int:
     return 1 if sentences else 0
 
 
+def _tell_of_detours() -> None:
+    """What writers say of links that fail goes to stderr in our words' form."""
+    import logging
+
+    class Say(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"perseus: {record.getMessage()}\n")
+
+    logger = logging.getLogger("perseus.filestore")
+    if not logger.handlers:
+        logger.addHandler(Say())
+        logger.propagate = False
+
+
 def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
     options = invocation.options
+    _tell_of_detours()
     bar = Progress(invocation.console, _base_name(local))
     source: Any = sys.stdin.buffer if local == "-" else local
     try:

@@ -214,20 +214,24 @@ class ReplicaLocation(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., node_name: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class SealChunkRequest(_message.Message):
-    __slots__ = ("inode", "epoch", "chunk", "length_bytes", "failed_nodes", "checksum")
+    __slots__ = ("inode", "epoch", "chunk", "length_bytes", "failed_nodes", "checksum", "failed_by", "failure")
     INODE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
     FAILED_NODES_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    FAILED_BY_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     inode: int
     epoch: int
     chunk: int
     length_bytes: int
     failed_nodes: _containers.RepeatedScalarFieldContainer[str]
     checksum: int
-    def __init__(self, inode: _Optional[int] = ..., epoch: _Optional[int] = ..., chunk: _Optional[int] = ..., length_bytes: _Optional[int] = ..., failed_nodes: _Optional[_Iterable[str]] = ..., checksum: _Optional[int] = ...) -> None: ...
+    failed_by: str
+    failure: str
+    def __init__(self, inode: _Optional[int] = ..., epoch: _Optional[int] = ..., chunk: _Optional[int] = ..., length_bytes: _Optional[int] = ..., failed_nodes: _Optional[_Iterable[str]] = ..., checksum: _Optional[int] = ..., failed_by: _Optional[str] = ..., failure: _Optional[str] = ...) -> None: ...
 
 class SealChunkResponse(_message.Message):
     __slots__ = ()
