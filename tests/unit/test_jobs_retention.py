@@ -1,7 +1,11 @@
 """Which finished jobs are kept: by age, by their number, by the number of their tasks."""
 
+import pytest
+
+from perseus.errors import ConflictError
 from perseus.jobs import state_retention
 from perseus.jobs.state_events import Retry
+from perseus.runtime.machine import Tick
 from perseus.settings import Settings
 from tests.unit.jobs_harness import World, ended_event
 
@@ -55,6 +59,41 @@ def test_retention_by_the_number_of_tasks() -> None:
     world.now_s += 100.0
     world.pass_time(0.5)
     assert list(world.jobs.jobs()) == ["job00009", "job00003", "job00004"]
+
+
+def _kept(world: World, job_id: str) -> int:
+    """How many records of its tasks are durable."""
+    return sum(key.startswith(f"task/{job_id}/".encode()) for key in world.table)
+
+
+def test_the_tasks_of_a_large_job_go_a_few_at_a_time_also_over_restarts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state_retention, "REMOVED_TASKS_PER_TICK", 4)
+    world = World(nodes=1, cores=16, settings=Settings(keep_jobs_s=1000.0))
+    for job_id, count in (("job00000", 10), ("job00001", 1)):
+        world.submit(job_id, count=count)
+        ends = (ended_event(f"{job_id}.{index}.1") for index in range(count))
+        world.report(world.toys["id-0"], *ends)
+        world.connect(world.toys["id-0"])
+    world.now_s += 2000.0
+    step = world.do(Tick())
+    assert len(step.writes) == 5 and list(world.jobs.jobs()) == ["job00001"]
+    assert world.outputs.removed == ["/jobs/job00000"] and _kept(world, "job00000") == 6
+    # A job of its name would find them for its own.
+    with pytest.raises(ConflictError, match="taken"):
+        world.submit("job00000")
+    world.restart_master()
+    assert list(world.jobs.jobs()) == ["job00001"]
+    with pytest.raises(ConflictError, match="taken"):
+        world.submit("job00000")
+    assert len(world.do(Tick()).writes) == 4 and list(world.jobs.jobs()) == ["job00001"]
+    world.do(Tick())
+    # Only when all of it is gone goes the next one.
+    assert _kept(world, "job00000") == 0 and list(world.jobs.jobs()) == ["job00001"]
+    world.do(Tick())
+    assert not world.jobs.jobs() and not [key for key in world.table if key.startswith(b"task/")]
+    world.submit("job00000")
 
 
 def test_no_job_goes_for_its_tasks_within_a_minute_of_its_end() -> None:

@@ -45,7 +45,7 @@ from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retry, Su
 from perseus.jobs.state_job import Job, cancelled_ending
 from perseus.jobs.state_leases import Leases, Nodes
 from perseus.jobs.state_queue import Queue
-from perseus.jobs.state_retention import Crowded, Retention
+from perseus.jobs.state_retention import Crowded, Leftovers, Retention
 from perseus.membership.events import (
     AcknowledgeAttempts,
     Direct,
@@ -79,6 +79,7 @@ class Jobs:
         self._queue = Queue(locality.bytes_by_node)
         self._leases = Leases(nodes, self._jobs)
         self._retention = Retention(settings)
+        self._leftovers = Leftovers()
         # Records of tasks that were leased when the master started: they may have run.
         self._unsure: set[int] = set()
         # The latest session of each node, as far as heard of.
@@ -165,11 +166,13 @@ class Jobs:
             job = Job(record)
             self._sequence = max(self._sequence, record.sequence)
             self._insert(job)
-            job.adopt(tasks.get(job.job_id, []))
+            job.adopt(tasks.pop(job.job_id, []))
             held = [task for task in job.tasks if task.state in (LEASED, RUNNING)]
             self._leases.restore(job, held)
             self._unsure.update(id(task) for task in held)
             self._queue.put(job)
+        for job_id, left in tasks.items():
+            self._leftovers.add(job_id, left)
         ended = [job for job in self._jobs.values() if not job.active]
         for job in sorted(ended, key=lambda job: job.ended_at_s):
             job.forget_spec()
@@ -206,7 +209,7 @@ class Jobs:
         known = self._requests.get((event.user, event.request_id)) if event.request_id else None
         if known is not None:
             return known
-        if event.job_id in self._jobs:
+        if event.job_id in self._jobs or event.job_id in self._leftovers:
             raise ConflictError(f"the job id {event.job_id} is taken")
         spec = event.spec.SerializeToString(deterministic=True)
         self._check_room(spec)
@@ -462,8 +465,11 @@ class Jobs:
     def _tick(self, at: Instant, event: Tick) -> None:
         for job, task in self._deadlines.due(at, self._jobs):
             self._give_up(at, job, task)
-        for job in self._retention.due(at):
-            self._forget(job)
+        if not self._leftovers:
+            for job in self._retention.due(at):
+                self._forget(job)
+        for job_id, index in self._leftovers.take():
+            self._change.forget_task(job_id, index)
 
     # What follows.
 
@@ -537,6 +543,7 @@ class Jobs:
         if job.record.request_id:
             del self._requests[job.record.user, job.record.request_id]
         self._change.forget(job)
+        self._leftovers.add(job.job_id, job.tasks)
 
     def _direct(self, node_id: str, directive: agent_pb2.Directive) -> None:
         self._change.effects.append(Direct(node_id, directive))

@@ -38,14 +38,15 @@ class Change:
         self._changed[job.job_id] = None
 
     def forget(self, job: Job) -> None:
-        """The job and its tasks are gone, and so is its folder."""
+        """The job is gone, and so is its folder."""
         self._writes.append(Write(records.job_key(job.job_id), None))
-        self._writes += [
-            Write(records.task_key(job.job_id, task.index), None) for task in job.tasks
-        ]
         self.effects.append(RemoveFolder(folder_of(job.job_id)))
         self.stdin_done(job)
         self._changed[job.job_id] = None
+
+    def forget_task(self, job_id: str, index: int) -> None:
+        """The record of a task whose job is gone goes."""
+        self._writes.append(Write(records.task_key(job_id, index), None))
 
     def stdin_done(self, job: Job) -> None:
         """Nobody will read the job's stdin again: removes it where it was streamed for the

@@ -5,21 +5,26 @@ after it, when the tasks of those kept are more than ``keep_tasks``, or when the
 specs are more than KEPT_SPEC_MAXIMUM_BYTES; all of these are in memory. The jobs
 that ended first go first. For its tasks' number none goes within KEPT_SURELY_S of
 its end, nor the one that ended last: who waits for it has time to read it.
+
+A job goes in one step; the records of its tasks go after it, some with each Tick.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from perseus.jobs.records import TaskRecord
 from perseus.jobs.state_job import Job
 from perseus.runtime.machine import Instant
 from perseus.settings import Settings
 
 KEPT_SPEC_MAXIMUM_BYTES = 128 << 20
 KEPT_SURELY_S = 60.0
-# Jobs, and tasks of jobs, that one Tick removes (at least one job, of however many tasks).
+# Jobs that one Tick removes: that many, or as many as have that many tasks, at least one.
 REMOVED_JOBS_PER_TICK = 100
-REMOVED_TASKS_PER_TICK = 10_000
+# Records of tasks that one Tick removes; of 100,000 at once the master would stand still for
+# a third of a second.
+REMOVED_TASKS_PER_TICK = 2_000
 
 
 class Crowded(NamedTuple):
@@ -87,3 +92,32 @@ class Retention:
         if self._tasks > self._keep_tasks and kept_s >= KEPT_SURELY_S and len(self._ended) > 1:
             return "keep_tasks"
         return "" if self._spec_bytes > KEPT_SPEC_MAXIMUM_BYTES else None
+
+
+class Leftovers:
+    """Records of tasks whose jobs are gone. They are known by that alone, so that a master
+    which starts in the middle goes on where the one before it was."""
+
+    def __init__(self) -> None:
+        self._by_job: deque[tuple[str, list[TaskRecord]]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._by_job)
+
+    def __contains__(self, job_id: str) -> bool:
+        return any(job_id == known for known, _ in self._by_job)
+
+    def add(self, job_id: str, tasks: list[TaskRecord]) -> None:
+        """The job is gone; ``tasks`` are ours from now on."""
+        if tasks:
+            self._by_job.append((job_id, tasks))
+
+    def take(self) -> Iterator[tuple[str, int]]:
+        """(job id, index) of the records to remove now."""
+        for _ in range(REMOVED_TASKS_PER_TICK):
+            if not self._by_job:
+                return
+            job_id, tasks = self._by_job[0]
+            yield job_id, tasks.pop().index
+            if not tasks:
+                self._by_job.popleft()
