@@ -446,7 +446,12 @@ class Raft(Process):
         is_quiet = self.term_at(self.commit) == self.term and not any(
             entry.kind == "servers" for entry in self.log[self.commit - self.base :]
         )
-        if len(set(message.servers) ^ set(self.servers)) != 1 or not is_quiet:
+        differ = set(message.servers) ^ set(self.servers)
+        if not differ and is_quiet:
+            # Who asks again has not heard that it is done.
+            self.send(sender, Done(message.sequence, None))
+            return
+        if len(differ) != 1 or not is_quiet:
             self.send(sender, NotLeader(message.sequence, self.id))
             return
         self._take_for(sender, message.sequence, Entry(self.term, "servers", message.servers))
