@@ -1,5 +1,6 @@
 """``perseus sim --cluster``: the same verdicts as on one machine, by an array job."""
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from algo_harness import Lab
 from harness import until
 from test_cli_sim import example
 
+from perseus.cli import devcluster
 from perseus.client.messages import JobInfo
 
 FEW = ("--nodes", "3", "--seeds", "60")
@@ -75,6 +77,55 @@ def test_an_interrupt_cancels_the_job(lab: Lab, tmp_path: Path) -> None:
     assert started.wait(harness.LIMIT_S) == 130
     until(lambda: mine().has_ended, "it ends")
     assert mine().state == "cancelled"
+    assert _is_clean(lab)
+
+
+def _by_address(lab: Lab, name: str, path: Path) -> str:
+    """A context that reaches the cluster by the address of this node alone."""
+    context = json.loads(lab.cluster.context.read_text())
+    (address,) = (n.address for n in devcluster.status(lab.cluster.folder) if n.name == name)
+    path.write_text(json.dumps({**context, "address": address, "socket": ""}))
+    path.chmod(0o600)
+    return str(path)
+
+
+def _seen(lab: Lab, known: set[str]) -> JobInfo | None:
+    """The job that is not among ``known``, once a part of it has ended."""
+    new = [job for job in _jobs(lab) if job.job_id not in known]
+    return new[0] if new and new[0].task_counts.get("finished") else None
+
+
+def test_it_goes_on_through_another_node_when_the_followed_one_is_lost(
+    lab: Lab, tmp_path: Path
+) -> None:
+    known = {job.job_id for job in _jobs(lab)}
+    words = (f"{example(tmp_path)}:Lock", "--nodes", "3", "--seeds", "2000")
+    context = _by_address(lab, "node-2", tmp_path / "far.json")
+    started = lab.cluster.start("--context", context, "--json", "sim", *words, "--cluster")
+    try:
+        until(lambda: _seen(lab, known), "it runs")
+        devcluster.kill(lab.cluster.folder, "node-2")
+        out, err = started.communicate(timeout=harness.LIMIT_S)
+    finally:
+        started.kill()
+        devcluster.up(2, lab.cluster.folder)
+    assert (started.returncode, json.loads(out)["seeds"]) == (0, 2000), err
+    assert b"; looking for job" in err
+    assert _is_clean(lab)
+
+
+def test_it_goes_on_when_the_master_was_away(lab: Lab, tmp_path: Path) -> None:
+    known = {job.job_id for job in _jobs(lab)}
+    words = (f"{example(tmp_path)}:Lock", "--nodes", "3", "--seeds", "2000")
+    started = lab.cluster.start("--json", "sim", *words, "--cluster")
+    try:
+        until(lambda: _seen(lab, known), "it runs")
+        devcluster.restart(lab.cluster.folder, "node-1")
+        devcluster.up(2, lab.cluster.folder)
+        out, err = started.communicate(timeout=harness.LIMIT_S)
+    finally:
+        started.kill()
+    assert (started.returncode, json.loads(out)["seeds"]) == (0, 2000), err
     assert _is_clean(lab)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import random
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ import msgspec
 
 from perseus.client import spec
 from perseus.client.cluster import Cluster
-from perseus.client.messages import FollowEvent, decode
 from perseus.errors import PerseusError, UnavailableError
+from perseus.hosting.feed import JobFeed
 from perseus.hosting.program import BUNDLE, Program, loaded, unpack
 from perseus.ids import ALPHABET
 from perseus.sim import runner
@@ -54,11 +54,20 @@ class Series(msgspec.Struct, frozen=True):
         return range(*ends)
 
 
+def _untold(sentence: str) -> None:
+    """For whom nobody listens."""
+
+
 def run_many(
-    cluster: Cluster, about: Plan, seeds: Sequence[int], parallel: int = 0
+    cluster: Cluster,
+    about: Plan,
+    seeds: Sequence[int],
+    parallel: int = 0,
+    tell: Callable[[str], None] = _untold,
 ) -> Generator[Outcome, None, None]:
     """As ``sim.runner.run_many``, over the cluster, at most ``parallel`` tasks at once (0: as
-    many as fit). Closing the iterator cancels the job, and so does the end of this program."""
+    many as fit). Closing the iterator cancels the job, and so does the end of this program.
+    ``tell`` hears in sentences when the daemon went away through which the job is followed."""
     program = Program.of(about.target)
     load(about.target, about.workload)
     program.check()
@@ -71,12 +80,16 @@ def run_many(
     )
     name = "".join(random.SystemRandom().choice(ALPHABET) for _ in range(ID_LENGTH))
     folder = f"{FOLDER}/{name}"
+    feed = None
     try:
         placed = _place(cluster, folder, series, program)
-        yield from _outcomes(cluster, series, _request(series, placed, parallel, name))
+        feed = JobFeed(cluster, _request(series, placed, parallel, name), tell)
+        yield from _outcomes(feed, series)
     finally:
         with contextlib.suppress(PerseusError):
-            cluster.fs.rm(folder, recursive=True)
+            (feed.cluster if feed else cluster).fs.rm(folder, recursive=True)
+        if feed is not None:
+            feed.close()
 
 
 def _tasks(cluster: Cluster, seeds: int) -> int:
@@ -110,14 +123,11 @@ def _request(series: Series, placed: dict[str, str], parallel: int, name: str) -
     )
 
 
-def _outcomes(cluster: Cluster, series: Series, request: dict[str, Any]) -> Iterator[Outcome]:
-    """The outcomes in the order of seeds; when the stream is left, the job is cancelled."""
-    stream = cluster.transport.stream("Jobs/Run", {"submit": request, "detach": False})
-    rest, said, job_id, count = b"", b"", "", 0
-    try:
-        for message in stream:
-            event = decode(FollowEvent, message)
-            job_id = event.job_id or job_id
+def _outcomes(feed: JobFeed, series: Series) -> Iterator[Outcome]:
+    """The outcomes in the order of seeds; when they are left, the job is cancelled."""
+    rest, said, count = b"", b"", 0
+    with contextlib.closing(feed.events()) as events:
+        for event in events:
             said = (said + event.stderr)[-SAID_MAXIMUM_BYTES:]
             *lines, rest = (rest + event.stdout).split(b"\n")
             for line in lines:
@@ -126,14 +136,12 @@ def _outcomes(cluster: Cluster, series: Series, request: dict[str, Any]) -> Iter
                 count += 1
                 if outcome.violation is not None:
                     return
-    finally:
-        stream.close()
     if count != series.count:
         text = said.decode(errors="replace").strip()
         raise UnavailableError(
             f"{series.count - count} of {series.count} seeds were not run: "
             f"{text or 'a task of the job failed'}",
-            hint=f"perseus why {job_id}; perseus logs --stderr {job_id}",
+            hint=f"perseus why {feed.job_id}; perseus logs --stderr {feed.job_id}",
         )
 
 

@@ -71,7 +71,8 @@ class Series:
             return runner.run_many(self.about, seeds, parallel, self._progress)
         from perseus.hosting import seeds as hosted
 
-        return hosted.run_many(self.invocation.cluster, self.about, seeds, parallel)
+        cluster, tell = self.invocation.cluster, self.invocation.console.say
+        return hosted.run_many(cluster, self.about, seeds, parallel, tell)
 
     def _count(self, outcome: Outcome) -> None:
         self.first = self.first or outcome
