@@ -13,11 +13,16 @@ _PLAIN = frozenset("@%+=:,./-_")
 def as_word(value: object) -> str:
     """``value`` (text, a path, a number) as a shell takes it back as one word."""
     text = str(value)
-    if text and all(one.isalnum() or one in _PLAIN for one in text):
+    if text and all(map(is_plain, text)):
         return text
     if text.isprintable():
         return "'" + text.replace("'", "'\\''") + "'"
     return "$'" + "".join(map(escaped, text)) + "'"
+
+
+def is_plain(character: str) -> bool:
+    """Whether it means itself to a shell, wherever it stands in a word."""
+    return character.isalnum() or character in _PLAIN
 
 
 def as_file(path: object) -> str:

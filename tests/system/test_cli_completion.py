@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shutil
 import statistics
@@ -16,6 +17,10 @@ from harness import LIMIT_S, Cluster, cluster
 BIN = Path(__file__).resolve().parents[2] / "src" / "perseus" / "cli" / "bin"
 
 
+# A name that a shell would make several commands of.
+EVIL = "a`echo x` $(echo y) 'z'; echo \"w\""
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("completion"), nodes=2) as made:
@@ -23,6 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.environment["PERSEUS_PYTHON"] = shutil.which("python3") or ""
         for path in ("/data/words.txt", "/data/two words.txt", "/logs/a:b.txt"):
             made.perseus("fs", "put", "-p", "-", path, stdin=b"x").ok()
+        made.perseus("fs", "put", "-p", "-", f"/evil/{EVIL}", stdin=b"it is one word\n").ok()
         script = made.perseus("completion", "bash").ok().text
         (made.folder.parent / "script").write_text(script)
         yield made
@@ -36,9 +42,11 @@ def job(lab: Cluster) -> str:
 def bash(lab: Cluster, *words: str) -> list[str]:
     """What bash is offered, by the script that the program gives it."""
     quoted = " ".join(f"'{word}'" for word in ("perseus", *words))
+    # Of = and : bash makes words of their own.
+    line = re.sub(" ([=:])( |$)", r"\1", " ".join(["perseus", *words]))
     program = f"""
 source '{lab.folder.parent}/script'
-COMP_WORDS=({quoted}); COMP_CWORD={len(words)}
+COMP_WORDS=({quoted}); COMP_CWORD={len(words)}; COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}
 word=${{COMP_WORDS[COMP_CWORD]}}; [[ $word == [=:] ]] && word=
 _perseus perseus "$word" "${{COMP_WORDS[COMP_CWORD - 1]}}"
 printf '%s\\n' "${{COMPREPLY[@]}}"
@@ -70,7 +78,7 @@ def test_jobs(lab: Cluster, job: str) -> None:
 def test_paths(lab: Cluster) -> None:
     assert {"/data/", "/logs/", "/jobs/"} <= set(bash(lab, "fs", "ls", ""))
     assert bash(lab, "fs", "cat", "/data/w") == ["/data/words.txt"]
-    assert bash(lab, "fs", "cat", "/data/") == ["/data/two words.txt", "/data/words.txt"]
+    assert bash(lab, "fs", "cat", "/data/") == ["/data/two\\ words.txt", "/data/words.txt"]
     assert bash(lab, "fs", "ls", "/data") == ["/data/"]
     assert bash(lab, "run", "--stdin", "/data/w") == ["/data/words.txt"]
     # As bash cuts --file words=/da and /logs/a:b.
@@ -127,6 +135,13 @@ def test_a_person_presses_the_key(lab: Cluster) -> None:
     # What a shell would take for two words is quoted.
     typed(lab, "perseus fs cat /data/tw\t", "two\\ words.txt")
     typed(lab, "perseus run --file x=/data/wo\t", "x=/data/words.txt")
+    typed(lab, "perseus logs @l\t", "@last")
+
+
+@pytest.mark.parametrize("begun", ["/evil/", "/evil/a\\`e", "'/evil/a`e", '"/evil/', "/evil/'a"])
+def test_a_name_is_completed_as_one_word(lab: Cluster, begun: str) -> None:
+    """Else whoever may write files would have others run commands by a press of a key."""
+    typed(lab, f"perseus fs cat {begun}\t\n", "it is one word")
 
 
 @pytest.mark.parametrize("shell", ["fish", "zsh"])
@@ -144,7 +159,8 @@ def test_other_shells(lab: Cluster, shell: str) -> None:
 autoload -U compinit; compinit -u -D
 eval "$(perseus completion zsh)"
 emulate sh; setopt ksharrays
-try() { COMP_WORDS=(perseus "$@"); COMP_CWORD=$#; cur=${COMP_WORDS[$COMP_CWORD]}
+try() { COMP_WORDS=(perseus "$@"); COMP_CWORD=$#; COMP_LINE="perseus $*"
+        COMP_POINT=${#COMP_LINE}; cur=${COMP_WORDS[$COMP_CWORD]}
         _perseus perseus "$cur" x; printf '%s\\n' "${COMPREPLY[@]}"; }
 try nodes drain node-; try fs cat /data/w; try run --stdin /data/w
 """

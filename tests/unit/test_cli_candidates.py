@@ -53,12 +53,14 @@ def test_what_the_cursor_is_at(line: list[str], kind: str, begun: str) -> None:
 @pytest.mark.parametrize(
     ("line", "printed"),
     [
-        # As bash cuts it, and as other shells give it.
-        (["run", "--stdin", "=", "/lo"], "/logs"),
         (["run", "--stdin="], "--stdin=/logs"),
-        (["run", "--stdin", "="], "/logs"),
-        (["run", "--file", "a", "=", "/lo"], "/logs"),
         (["run", "--file", "a=/lo"], "a=/logs"),
+        # As bash gives it: what it replaces, and the line.
+        (["--bash", "/lo", "perseus run --stdin=/lo"], "/logs"),
+        (["--bash", "", "perseus run --stdin="], "/logs"),
+        (["--bash", "/lo", "perseus run --file a=/lo"], "/logs"),
+        (["--bash", "/lo", "perseus fs cat /x\\ y /lo"], "/logs"),
+        (["--bash", "ogs", "perseus fs cat /l'ogs"], "ogs"),
         (["run", "--file", "/lo"], "/logs"),
         (["fs", "cat", "/lo"], "/logs"),
     ],

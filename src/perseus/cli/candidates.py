@@ -1,8 +1,10 @@
 """What can stand where a shell's cursor is: names that only the cluster knows.
 
 The completion scripts know commands and flags by heart; for the rest they ask
-``perseus __complete WORDS``, the line up to the cursor, which prints what fits, one
-a line. It says nothing else, whatever goes wrong: a person presses a key and waits.
+``perseus __complete WORDS``, the words up to the cursor, which prints what fits, one
+a line. bash, which cuts words at ``=``, ``:`` and ``@`` and keeps their quotes, gives
+``--bash REPLACED LINE`` instead, and gets what fits quoted for its line (``typed_line``).
+It says nothing else, whatever goes wrong: a person presses a key and waits.
 So it ends after TIME_LIMIT_S at the latest, and starts no cluster. Exit code 3 asks
 for the names of local files as well.
 """
@@ -13,6 +15,7 @@ import time
 from _thread import start_new_thread
 
 from perseus.cli import config, fast, parser
+from perseus.cli.typed_line import TypedLine
 from perseus.client import context as contexts
 from perseus.client.context import Context
 from perseus.errors import PerseusError
@@ -66,14 +69,12 @@ FLAGS = {
 class Place:
     """Where the cursor is. (A dataclass would cost more than all else here.)"""
 
-    def __init__(self, kind: str, begun: str, lead: str, cut: int, flags: "dict[str, str]") -> None:
+    def __init__(self, kind: str, begun: str, lead: str, flags: "dict[str, str]") -> None:
         # "path", "node", ...; "" where nothing is known of it.
         self.kind = kind
         # The beginning of the name that stands there, and what stands before it in its word.
         self.begun = begun
         self.lead = lead
-        # How much of that word the shell takes for words of their own, and keeps.
-        self.cut = cut
         # The values of flags before it.
         self.flags = flags
 
@@ -82,15 +83,17 @@ def complete(words: "Sequence[str]") -> int:
     """Prints what fits at the end of the line; 3 when local files fit as well."""
     # From another thread: a name server that is silent holds the first one.
     start_new_thread(_end_in_time, (time.monotonic() + TIME_LIMIT_S,))
+    typed = TypedLine(words[2], words[1]) if words and words[0] == "--bash" else None
     try:
-        place = find_place(words)
+        place = find_place(words if typed is None else typed.words[1:])
         found = list(_candidates(place))
     except Exception:
         # Whatever it is, no message shall stand in the line that is being typed.
         return 0
     fits = [name for name in found if name.startswith(place.begun) and name.isprintable()]
     for name in fits[:SHOWN_MAXIMUM]:
-        print((place.lead + name)[place.cut :])
+        whole = place.lead + name
+        print(whole if typed is None else typed.quoted(whole[typed.kept :]))
     return EXIT_FILES if place.kind == "file" else 0
 
 
@@ -99,9 +102,9 @@ def _end_in_time(deadline_s: float) -> None:
     os._exit(0)
 
 
-def find_place(raw: "Sequence[str]") -> Place:
-    """What the last of ``raw`` is the beginning of."""
-    *words, last = _joined(raw)
+def find_place(line: "Sequence[str]") -> Place:
+    """What the last of these words is the beginning of."""
+    *words, last = line or [""]
     node: argparse.ArgumentParser = parser.build_parser()
     said: list[str] = []
     flags: dict[str, str] = {}
@@ -129,30 +132,7 @@ def find_place(raw: "Sequence[str]") -> Place:
         # NAME=/path, or the path alone.
         name, given, begun = begun.rpartition("=")
         kind, lead = "path", lead + name + given
-    return Place(kind, begun, lead, _cut(raw, last), flags)
-
-
-def _joined(raw: "Sequence[str]") -> "list[str]":
-    """The words as they were typed: bash makes words of their own of ``=`` and ``:``."""
-    words: list[str] = []
-    before = ""
-    for piece in raw:
-        if words and (_is_break(piece) or _is_break(before)):
-            words[-1] += piece
-        else:
-            words.append(piece)
-        before = piece
-    return words or [""]
-
-
-def _is_break(piece: str) -> bool:
-    return bool(piece) and not piece.strip("=:")
-
-
-def _cut(raw: "Sequence[str]", last: str) -> int:
-    """How much of the last word lies before the piece that the shell will put another for."""
-    piece = raw[-1] if raw else ""
-    return len(last) if _is_break(piece) else len(last) - len(piece)
+    return Place(kind, begun, lead, flags)
 
 
 def _flag_that_waits(node: argparse.ArgumentParser, word: str) -> str:

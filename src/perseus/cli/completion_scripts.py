@@ -77,13 +77,14 @@ _perseus() {{
 _perseus_ask() {{
     local IFS=$'\\n' code
     set -f
-    COMPREPLY=($("$1" __complete "${{COMP_WORDS[@]:1:$COMP_CWORD}}" 2>/dev/null </dev/null))
+    COMPREPLY=($("$1" __complete --bash "$2" "${{COMP_LINE:0:$COMP_POINT}}" 2>/dev/null </dev/null))
     code=$?
     set +f
     [[ $code == {EXIT_FILES} ]] && return 0
     [[ ${{#COMPREPLY[@]}} -gt 0 ]] || return 1
-    # The names are quoted where they must be; after a folder one goes on.
-    compopt -o filenames 2>/dev/null
+    # They come quoted: in a name as it is the shell would find commands.
+    compopt -o noquote 2>/dev/null && compopt -o filenames 2>/dev/null
+    # After a folder one goes on.
     [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == */ ]] && compopt -o nospace 2>/dev/null
     return 0
 }}
