@@ -1,8 +1,8 @@
-"""Makes docs/reference from the program itself: commands, settings, protocol.
+"""Makes docs/reference from the program itself: commands, settings, protocol, properties.
 
 With ``--check`` it writes nothing and fails when a page is stale or something
-has no text: a command or flag without help, a setting without a comment, an
-RPC, message field or enum value without one.
+has no text: a command or flag without help, a setting without a comment, a
+property without a docstring, an RPC, message field or enum value without one.
 """
 
 import ast
@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import docs_cli
+import docs_properties
 import docs_protocol
 
 from perseus.cli import config
@@ -159,6 +160,7 @@ def pages() -> dict[str, str]:
     """The text of each generated page, by its name below docs/reference."""
     return {
         "cli.md": docs_cli.page(),
+        "properties.md": docs_properties.page(),
         "protocol.md": docs_protocol.page(),
         "settings.md": settings_page(),
     }
@@ -167,6 +169,7 @@ def pages() -> dict[str, str]:
 def undocumented() -> list[str]:
     """Everything that has no text, or one of several meanings, as a person would look for it."""
     bare = [f"setting {name}" for name, _, comment in settings() if not comment]
+    bare += docs_properties.bare()
     return docs_cli.undocumented() + bare + docs_protocol.undocumented() + docs_protocol.ambiguous()
 
 

@@ -23,12 +23,12 @@ def sim(folder: Path, *arguments: str) -> Result:
 
 
 def example(folder: Path) -> Path:
-    """The program of docs/algorithms.md."""
+    """The programs of docs/algorithms.md; the path of the first."""
     page = (ROOT / "docs/algorithms.md").read_text()
-    program = re.search(r"```python\n(.*?)```", page, re.S)
-    assert program is not None
+    lock, hall = re.findall(r"```python\n(.*?)```", page, re.S)
     path = folder / "lock.py"
-    path.write_text(program[1])
+    path.write_text(lock)
+    (folder / "hall.py").write_text(hall)
     return path
 
 
@@ -38,6 +38,16 @@ def test_the_example_of_the_page_holds(tmp_path: Path) -> None:
     assert "always      one holds it: held" in done.text
     assert re.search(r"somebody gets it: in \d+ of 200 runs", done.text)
     assert "200 seeds" in done.stderr
+
+
+def test_the_example_of_a_layout_that_spawns_holds(tmp_path: Path) -> None:
+    example(tmp_path)
+    done = sim(tmp_path, "hall.py:hall", "--nodes", "3", "--seeds", "20").ok()
+    assert "nothing is heard that was not said: held" in done.text
+    # Of a class that only runs have.
+    assert re.search(r"a session outlives a crash: in \d+ of 20 runs", done.text)
+    quiet = sim(tmp_path, "hall.py:hall", "--faults", "none", "--seeds", "2")
+    assert quiet.code == 1 and "no run reached `a session outlives a crash`" in quiet.stderr
 
 
 def test_its_mistake_is_found_shrunk_and_shown_again(tmp_path: Path) -> None:

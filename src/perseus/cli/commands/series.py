@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perseus.algo.layout import Layout
+from perseus.algo.properties import Property
 from perseus.cli.commands import simulated
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
@@ -91,34 +92,29 @@ class Series:
     # All held.
 
     def _held(self) -> int:
-        missing = self._missing()
-        notes = [self._parting()] if self._is_other() else []
+        assert self.first is not None
+        # Once more: whether it goes the same way. And only a run knows what it spawns.
+        world = runner.world(self.about, self.first.seed)
+        again = runner.run(world, self.about.step_limit_s)
+        same = repeat.is_same(self.first, again)
+        notes = [] if same else [simulated.parting(self.about, self.first.seed)]
+        missing = self._missing(world.properties)
         everywhere = [error for error in self.errors if self.runs_with[error.key] == self.done]
         if self.invocation.console.as_json:
             self._json(missing, notes)
         else:
+            self._tell_properties(world.properties, "held")
             self._tell_held(missing, notes, everywhere)
         return 1 if missing or notes or everywhere else 0
 
-    def _missing(self) -> list[str]:
-        properties = runner.world(self.about, self.invocation.options.first).properties
+    def _missing(self, properties: Sequence[Property]) -> list[str]:
         wanted = [each.name for each in properties if each.kind == "sometimes"]
         return [name for name in wanted if name not in self.reached]
-
-    def _is_other(self) -> bool:
-        """Whether the first seed, run again, goes another way."""
-        assert self.first is not None
-        return not repeat.is_same(self.first, runner.run_one(self.about, self.first.seed))
-
-    def _parting(self) -> str:
-        assert self.first is not None
-        return simulated.parting(self.about, self.first.seed)
 
     def _tell_held(
         self, missing: Sequence[str], notes: Sequence[str], everywhere: Sequence[Raised]
     ) -> None:
         console = self.invocation.console
-        self._tell_properties("held")
         self._tell_errors()
         for error in everywhere:
             console.say(f"no run was without this exception: {error}")
@@ -127,9 +123,9 @@ class Series:
         for note in notes:
             console.say(note)
 
-    def _tell_properties(self, held: str) -> None:
+    def _tell_properties(self, properties: Sequence[Property], held: str) -> None:
         console = self.invocation.console
-        for one in runner.world(self.about, self.invocation.options.first).properties:
+        for one in properties:
             share = f"in {self.reached[one.name]} of {self.done} runs"
             console.line(f"{one.kind:10}  {one.name}: {share if one.kind == 'sometimes' else held}")
         took_s = time.monotonic() - self.begun_s
@@ -158,11 +154,12 @@ class Series:
 
     def _interrupted(self) -> int:
         """What is known when somebody has enough."""
+        properties = runner.world(self.about, self.invocation.options.first).properties
         if self.invocation.console.as_json:
-            self._json(self._missing(), ["interrupted"])
+            self._json(self._missing(properties), ["interrupted"])
         else:
             if self.done:
-                self._tell_properties("held so far")
+                self._tell_properties(properties, "held so far")
             self._tell_errors()
             total = self.invocation.options.seeds
             self.invocation.console.say(f"interrupted: {self.done} of {total} seeds have run")
