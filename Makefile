@@ -12,7 +12,7 @@ help:
 	@echo 'make run     set up, start three nodes here, run the main job on real files, stop'
 	@echo 'make test    all tests; make test FLAGS="-k name" for some of them'
 	@echo 'make check   format, lint, types, floors, generated files'
-	@echo 'make sim     100 seeds of the simulated cluster and algorithms; make soak, 1000'
+	@echo 'make sim     100 seeds of the simulated cluster and algorithms; make soak, 1000, and 5 GB of stdin'
 	@echo 'make bench   measure beside other tools and write docs/benchmarks.md'
 	@echo 'make docs    make the reference pages anew; make proto, the protocol'
 	@echo 'make lock    resolve dependencies anew into requirements*.lock'
@@ -42,6 +42,7 @@ sim: setup
 
 soak: setup
 	@$(PYTHON) tools/soak.py --soak
+	PERSEUS_TEST_STDIN_BYTES=5368709120 $(PYTHON) -m pytest -q tests/system/test_cluster_streams.py
 
 bench: setup
 	@sh tools/bench-packages.sh

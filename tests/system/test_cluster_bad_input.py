@@ -5,11 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Cluster, cluster
+from harness import Cluster, cluster, until
 
 import perseus
 
@@ -90,6 +91,42 @@ def test_used_wrong_and_expired_tokens(one: Cluster, tmp_path: Path) -> None:
     assert done.code == 125 and "certificate authority" in done.stderr
     done = one.perseus("login", address, "--token", "nonsense", extra=home)
     assert done.code in (2, 125) and "token" in done.stderr
+
+
+def test_a_token_that_has_expired(one: Cluster, tmp_path: Path) -> None:
+    address = one.perseus("--json", "nodes").ok().json()[0]["address"]
+    made = (
+        one.perseus("token", "create", "--ttl", "1s", *role).ok().text.split()
+        for role in (("--role", "user"), ())
+    )
+    user, node = (next(word for word in words if word.startswith("perseus1.")) for words in made)
+    made_s = time.monotonic()
+    until(lambda: time.monotonic() > made_s + 1.5, "both have expired")
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    data = tmp_path / "data"
+    for done in (
+        one.perseus("login", address, "--token", user, extra=home),
+        one.perseus(
+            "join", address, "--token", node, "--data", str(data), "--listen", "127.0.0.1:0"
+        ),
+    ):
+        assert done.code == 125 and "expired" in done.stderr
+        assert "on the master: perseus token create" in done.stderr
+    assert not data.exists()
+
+
+def test_a_name_that_is_taken(one: Cluster, tmp_path: Path) -> None:
+    address = one.perseus("--json", "nodes").ok().json()[0]["address"]
+    words = one.perseus("token", "create").ok().text.split()
+    token = next(word for word in words if word.startswith("perseus1."))
+    join = ("join", address, "--token", token, "--data", str(tmp_path / "d"))
+    done = one.perseus(*join, "--listen", "127.0.0.1:0", "--name", "node-1")
+    assert done.code == 125 and "a node named node-1 is in the cluster and alive" in done.stderr
+    assert "choose another name with --name" in done.stderr
+    # And it is done as the hint says, with the same token, for a refusal does not use it up.
+    one.perseus(*join, "--listen", "127.0.0.1:0", "--name", "node-9").ok()
+    one.perseus("stop", "--data", str(tmp_path / "d")).ok()
+    one.perseus("nodes", "rm", "node-9").ok()
 
 
 def test_a_port_in_use(one: Cluster, tmp_path: Path) -> None:
