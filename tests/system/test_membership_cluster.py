@@ -287,6 +287,10 @@ def test_findings_about_a_live_node() -> None:
         "attic has 100 MiB of disk left",
         "attic runs Perseus 0.0, the master 0.1",
     ]
+    gone = replace(node, alive=False, connected=False)
+    (lost,) = diagnose_node(gone, Instant(0.0, 1000.0), "0.1", 7776000.0)
+    assert "when it was heard last it had a clock 30.0 s behind the master's" in lost.message
+    assert lost.command == "timedatectl set-ntp true  # on attic; then there: perseus start"
     bare = replace(node, load=replace(load, disk_free_bytes=0, disk_gone=True))
     third = list(diagnose_node(bare, Instant(0.0, 1000.0), "0.1", 7776000.0))[2]
     assert third.message.startswith("attic cannot find its folder of replicas")

@@ -1,6 +1,7 @@
 """The state machine of membership: leases, sessions, names."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -30,7 +31,7 @@ from perseus.membership.commands import (
 )
 from perseus.membership.events import EndSession, NodeChanged, NodeDown, NodeUp, OpenSession
 from perseus.membership.state import Membership
-from perseus.membership.values import Capacity, Load, NodeState
+from perseus.membership.values import Capacity, Load, NodeInfo, NodeState
 from perseus.runtime.machine import Event, Instant, Step, Tick
 
 LEASE_S = 10.0
@@ -321,6 +322,34 @@ def test_heartbeats_write_nothing_and_tell_only_changes_that_matter() -> None:
     assert world.beat("n1", session, Load(0.5, 0.1, 3 << 30, 50 << 30)).effects
     node = world.machine.node("n1")
     assert node.load.cpu == 0.5 and node.clock_skew_s == pytest.approx(3.0)
+
+
+def test_a_clock_that_is_behind_the_others_certificates() -> None:
+    world = World()
+    for node_id, name in (("n1", "kitchen"), ("n2", "attic"), ("n3", "cellar")):
+        world.do(AddNode(node_id, name, is_master=node_id == "n1"))
+    sessions = {}
+    time_s = 5e8 + world.now_s
+    for node_id, begins_s in (("n1", time_s - 7200), ("n2", time_s), ("n3", time_s - 400)):
+        hello = replace(_hello(node_id, 1, 1), certificate_begins_at_s=begins_s)
+        sessions[node_id] = world.do(hello).reply.session
+
+    def beat(behind_s: float) -> tuple[NodeInfo, bool]:
+        load = Load(0.1, 0.1, 4 << 30, 50 << 30)
+        step = world.do(HeartbeatReceived("n2", sessions["n2"], load, time_s - behind_s))
+        return world.machine.node("n2"), NodeChanged("n2") in step.effects
+
+    beat(0.0)
+    # Certificates begin five minutes before they are made.
+    node, _ = beat(250.0)
+    assert node.distrusts == () and node.accepts_attempts
+    node, changed = beat(1000.0)
+    assert (node.distrusts, changed, node.accepts_attempts) == (("cellar",), True, True)
+    assert beat(1000.0)[1] is False
+    node, changed = beat(10_000.0)
+    assert node.distrusts == ("kitchen", "cellar") and changed and not node.accepts_attempts
+    node, changed = beat(0.0)
+    assert node.distrusts == () and changed and node.accepts_attempts
 
 
 def test_bad_names_are_refused() -> None:

@@ -147,6 +147,7 @@ class Agent:
             certificate_expires_at_s=self._identity().expires_at_s,
             state_mark=agent_pb2.StateMark(run=mark.run, number=mark.number),
             frozen=self.executor.is_frozen,
+            certificate_begins_at_s=self._identity().begins_at_s,
         )
 
     def _load(self) -> cluster_pb2.Load:

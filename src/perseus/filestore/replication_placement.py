@@ -68,7 +68,8 @@ class Placement:
         )
 
     def _is_doubtful(self, node: NodeView) -> bool:
-        return bool(node.unreachable) or node.node_id in self._state.suspect_until_s
+        cut_off = bool(node.unreachable or node.distrusts)
+        return cut_off or node.node_id in self._state.suspect_until_s
 
     def is_doubtful_id(self, node_id: str) -> bool:
         """Whether others may not reach the node."""

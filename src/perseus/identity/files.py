@@ -111,6 +111,11 @@ class Identity:
         return self.certificate.cluster_id
 
     @property
+    def begins_at_s(self) -> float:
+        """When the certificate begins, seconds since 1970."""
+        return self.certificate.not_before_s
+
+    @property
     def expires_at_s(self) -> float:
         """When the certificate ends, seconds since 1970."""
         return self.certificate.not_after_s

@@ -175,4 +175,9 @@ def _refusal(info: NodeInfo) -> str:
         return "is being drained"
     if not info.connected:
         return "has no connection just now"
-    return f"cannot be reached by others ({info.unreachable})"
+    if info.unreachable:
+        return f"cannot be reached by others ({info.unreachable})"
+    behind_s = -info.clock_skew_s
+    return (
+        f"has a clock {behind_s:.0f} s behind the master's, and so takes its certificate for false"
+    )

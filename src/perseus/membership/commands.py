@@ -61,6 +61,7 @@ class Connect(Event):
     state_mark: tuple[int, int] = (0, 0)
     # Its lease was over: its attempts stand still until they are told to go on.
     frozen: bool = False
+    certificate_begins_at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is wrong with the cluster's nodes, each with the command that mends it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perseus.identity.files import duration_text
 from perseus.membership.values import NodeInfo, NodeState
@@ -8,6 +8,7 @@ from perseus.proto.v1 import cluster_pb2
 from perseus.runtime.machine import Instant
 
 CLOCK_SKEW_MAXIMUM_S = 2.0
+NAMES_MAXIMUM = 3
 # The share of its disk below which a node's free space is worth a word.
 DISK_FREE_SHARE = 0.05
 DISK_FREE_BYTES = 1 << 30
@@ -41,11 +42,16 @@ def _standing(node: NodeInfo, at: Instant) -> Iterator[cluster_pb2.Finding]:
     if state is NodeState.LOST:
         silent_s = node.silent_s(at)
         since = f", silent for {silent_s:.0f} s" if silent_s else ""
+        off = _off(node)
+        clock = f"; when it was heard last it had {off}, and so may trust nobody" if off else ""
         yield _finding(
             ERROR,
             node,
-            f"is lost{since}",
-            f"start Perseus on it again, or give it up: perseus nodes rm {node.name}",
+            f"is lost{since}{clock}",
+            f"timedatectl set-ntp true  # on {node.name}; then there: perseus start"
+            if off
+            else f"start Perseus on it again (where it runs, perseus doctor there says what keeps "
+            f"it away), or give it up: perseus nodes rm {node.name}",
         )
     elif state is NodeState.JOINED:
         yield _finding(
@@ -88,15 +94,32 @@ def _ports(node: NodeInfo) -> str:
 
 
 def _clock(node: NodeInfo) -> Iterator[cluster_pb2.Finding]:
+    if off := _off(node):
+        severity, refuses = WARNING, ""
+        if node.distrusts:
+            severity = ERROR
+            refuses = (
+                f": for it the certificates of {_names(node.distrusts)} are not valid yet, so "
+            )
+            refuses += "it does not speak to them anew"
+            refuses += ", and it gets no tasks" if node.distrusts_master else ""
+        command = f"timedatectl set-ntp true  # on {node.name}"
+        yield _finding(severity, node, f"has {off}{refuses}", command)
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_MAXIMUM])
+    return (
+        shown if len(names) <= NAMES_MAXIMUM else f"{shown} and {len(names) - NAMES_MAXIMUM} more"
+    )
+
+
+def _off(node: NodeInfo) -> str:
+    """What is wrong with the node's clock, as last heard; empty when it is right."""
     skew_s = node.clock_skew_s
-    if abs(skew_s) > CLOCK_SKEW_MAXIMUM_S:
-        direction = "ahead of" if skew_s > 0 else "behind"
-        yield _finding(
-            WARNING,
-            node,
-            f"has a clock {abs(skew_s):.1f} s {direction} the master's",
-            "timedatectl set-ntp true",
-        )
+    if abs(skew_s) <= CLOCK_SKEW_MAXIMUM_S:
+        return ""
+    return f"a clock {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the master's"
 
 
 def _certificate(node: NodeInfo, at: Instant, lifetime_s: float) -> Iterator[cluster_pb2.Finding]:

@@ -270,6 +270,7 @@ def _connect_event(node_id: str, hello: agent_pb2.Hello) -> Connect:
         replicas_known=not hello.replicas_unknown,
         state_mark=(hello.state_mark.run, hello.state_mark.number),
         frozen=hello.frozen,
+        certificate_begins_at_s=hello.certificate_begins_at_s,
     )
 
 

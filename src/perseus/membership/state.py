@@ -31,6 +31,7 @@ from perseus.errors import (
     RefusedError,
     TooLargeError,
 )
+from perseus.identity.subject import BACKDATE_S
 from perseus.ids import check_node_name
 from perseus.membership.commands import (
     AddNode,
@@ -84,6 +85,7 @@ class NodeRecord(msgspec.Struct):
     lost_since_s: float = 0.0
     # The lease that its latest stream was granted; a restart may have changed the setting.
     lease_s: float = 0.0
+    certificate_begins_at_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -101,6 +103,9 @@ class _Node:
     clock_skew_s: float = 0.0
     # Why others do not reach it.
     unreachable: str = ""
+    # Names of nodes whose certificates begin later than its clock says, the master's first.
+    distrusts: tuple[str, ...] = ()
+    distrusts_master: bool = False
     info: NodeInfo | None = None
 
 
@@ -276,6 +281,7 @@ class Membership:
         record.version = event.version
         record.capacity = event.capacity
         record.certificate_expires_at_s = event.certificate_expires_at_s
+        record.certificate_begins_at_s = event.certificate_begins_at_s
         node.connected = True
         node.unreachable = ""
         node.heard_at_s = at.now_s
@@ -322,10 +328,22 @@ class Membership:
         node.clock_skew_s = event.time_s - at.time_s
         node.load = event.load
         node.info = None
-        if not _differs(node.announced, event.load):
+        if not self._note_distrust(node, event.time_s) and not _differs(node.announced, event.load):
             return Step()
         node.announced = event.load
         return Step(effects=[NodeChanged(event.node_id)])
+
+    def _note_distrust(self, node: _Node, time_s: float) -> bool:
+        """Which certificates have not begun by the node's clock; whether that has changed."""
+        before, found = node.distrusts, []
+        # Certificates begin so long before they are made that a lesser error does no harm.
+        if node.clock_skew_s < -BACKDATE_S:
+            others = (other.record for other in self._nodes.values() if other is not node)
+            found = [each for each in others if each.certificate_begins_at_s > time_s]
+        found.sort(key=lambda record: (not record.is_master, record.name))
+        node.distrusts = tuple(record.name for record in found if record.alive)
+        node.distrusts_master = any(record.is_master for record in found)
+        return node.distrusts != before
 
     def _disconnected(self, at: Instant, event: Disconnected) -> Step:
         node = self._nodes.get(event.node_id)
@@ -428,6 +446,8 @@ def _info(node: _Node) -> NodeInfo:
             joined_at_s=record.joined_at_s,
             lost_since_s=record.lost_since_s,
             unreachable=node.unreachable,
+            distrusts=node.distrusts,
+            distrusts_master=node.distrusts_master,
         )
     return node.info
 

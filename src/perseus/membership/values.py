@@ -85,6 +85,10 @@ class NodeInfo:
     lost_since_s: float = 0.0
     # Why the master could not dial it where it says that others reach it; "" when it could.
     unreachable: str = ""
+    # Names of nodes whose certificates begin later than its clock says: it speaks to none of
+    # them but over the streams that it has. The master's is the first, when it is among them.
+    distrusts: tuple[str, ...] = ()
+    distrusts_master: bool = False
 
     def silent_s(self, at: Instant) -> float:
         """Seconds since it was last heard of, also before the master's start; 0 when unknown."""
@@ -102,7 +106,8 @@ class NodeInfo:
     @property
     def accepts_attempts(self) -> bool:
         """Whether new attempts may be placed on it."""
-        return self.alive and self.connected and not self.draining and not self.unreachable
+        cut_off = self.unreachable or self.distrusts_master
+        return self.alive and self.connected and not self.draining and not cut_off
 
 
 def capacity_from_message(message: cluster_pb2.Capacity) -> Capacity:

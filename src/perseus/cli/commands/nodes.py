@@ -6,6 +6,8 @@ from perseus.cli.units import UsageError
 from perseus.client.messages import NodeInfo
 from perseus.shellwords import as_word
 
+# A clock that is off by more is worth a word.
+CLOCK_SKEW_MAXIMUM_S = 2.0
 HEADS = ("NAME", "ADDRESS", "STATE", "CPU", "MEMORY", "DISK", "LOAD", "TASKS", "VERSION")
 
 
@@ -16,6 +18,13 @@ def ls(invocation: Invocation) -> int:
         invocation.console.json(nodes)
         return 0
     invocation.console.table(HEADS, [_row(node) for node in nodes])
+    for node in nodes:
+        if abs(node.clock_skew_s) > CLOCK_SKEW_MAXIMUM_S:
+            way = "ahead of" if node.clock_skew_s > 0 else "behind"
+            off_s = abs(node.clock_skew_s)
+            invocation.console.say(
+                f"{node.name} has a clock {off_s:.0f} s {way} the master's; perseus doctor"
+            )
     return 0
 
 

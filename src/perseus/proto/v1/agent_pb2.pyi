@@ -36,7 +36,7 @@ class MasterMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., heartbeat_answer: _Optional[_Union[HeartbeatAnswer, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[Directive, _Mapping]]] = ..., acknowledged_attempts: _Optional[_Iterable[str]] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown", "state_mark", "frozen")
+    __slots__ = ("protocol_minimum", "protocol_maximum", "version", "address", "chunk_address", "capacity", "attempts", "replicas", "certificate_expires_at_s", "replicas_unknown", "state_mark", "frozen", "certificate_begins_at_s")
     PROTOCOL_MINIMUM_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_MAXIMUM_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Hello(_message.Message):
     REPLICAS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     STATE_MARK_FIELD_NUMBER: _ClassVar[int]
     FROZEN_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_BEGINS_AT_S_FIELD_NUMBER: _ClassVar[int]
     protocol_minimum: int
     protocol_maximum: int
     version: str
@@ -61,7 +62,8 @@ class Hello(_message.Message):
     replicas_unknown: bool
     state_mark: StateMark
     frozen: bool
-    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ..., frozen: _Optional[bool] = ...) -> None: ...
+    certificate_begins_at_s: float
+    def __init__(self, protocol_minimum: _Optional[int] = ..., protocol_maximum: _Optional[int] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., chunk_address: _Optional[str] = ..., capacity: _Optional[_Union[_cluster_pb2.Capacity, _Mapping]] = ..., attempts: _Optional[_Iterable[str]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaReport, _Mapping]]] = ..., certificate_expires_at_s: _Optional[float] = ..., replicas_unknown: _Optional[bool] = ..., state_mark: _Optional[_Union[StateMark, _Mapping]] = ..., frozen: _Optional[bool] = ..., certificate_begins_at_s: _Optional[float] = ...) -> None: ...
 
 class StateMark(_message.Message):
     __slots__ = ("run", "number")
