@@ -219,7 +219,8 @@ def test_a_closed_pipe_ends_it_quietly(door: dict[str, str]) -> None:
         ("run -- cat <&-", 0, "", ""),
         ("ps >&-", 0, "", ""),
         ("submit -- true >&-", 0, "", "is submitted"),
-        ("fs put - /closed <&-", 125, "", "Bad file descriptor"),
+        ("fs put - /closed <&-", 2, "", "stdin is closed"),
+        ("fs append /closed <&-", 2, "", "stdin is closed"),
         ("run -- echo hi >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("run -- sh -c 'echo hi >&2' 2>/dev/full", 125, "", ""),
         ("fs cat /full >/dev/full", 125, "", "stdout cannot be written: No space"),
@@ -227,6 +228,9 @@ def test_a_closed_pipe_ends_it_quietly(door: dict[str, str]) -> None:
         ("fs get /full - >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("--json fs cat /full >/dev/full", 125, "", "stdout cannot be written: No space"),
         ("ps >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("--json ps >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("--json run -- echo hi >/dev/full", 125, "", "stdout cannot be written: No space"),
+        ("--json logs @last >/dev/full", 125, "", "cannot be written: No space"),
         ("logs @last >/dev/full", 125, "", "cannot be written: No space"),
         ("submit -- true >/dev/full", 125, "", "is submitted, but stdout cannot be written"),
         ("wait --timeout 0.1 @last 2>/dev/full", 0, "", ""),
@@ -482,6 +486,22 @@ def test_the_command_works_through_links_and_installed(
         other = tmp_path / f"link-{name}"
         other.symlink_to(binaries / "perseus")
         assert ask(other) == "x\n"
+
+
+def test_a_python_that_this_user_cannot_run_is_told(door: dict[str, str], tmp_path: Path) -> None:
+    """As in an environment that root made of a Python in its own home."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    (tmp_path / "pyvenv.cfg").touch()
+    (binaries / "python3").symlink_to(tmp_path / "not" / "there")
+    shutil.copy(PERSEUS, binaries / "perseus")
+    environment = {name: value for name, value in door.items() if name != "PERSEUS_PYTHON"}
+    done = subprocess.run(
+        [str(binaries / "perseus"), "version"],
+        env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 126
+    assert "cannot run the Python" in done.stderr and f"{binaries}/python3" in done.stderr
 
 
 def test_many_bytes_come_fast(door: dict[str, str]) -> None:

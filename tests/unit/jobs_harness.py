@@ -198,6 +198,8 @@ class World:
             if toy.connected:
                 for attempt in effect.attempts:
                     toy.ended.pop(attempt, None)
+                    # A test may report an end that the toy has not come to.
+                    toy.attempts.pop(attempt, None)
         elif isinstance(effect, EndSession) and effect.node_id in self.toys:
             self.toys[effect.node_id].connected = False
 

@@ -10,6 +10,7 @@ from perseus.cli import completion_scripts, config, parser
 from perseus.cli.commands import doctor
 from perseus.cli.console import Console, Progress
 from perseus.cli.main import Invocation, main
+from perseus.cli.units import UsageError
 from perseus.client.messages import Finding
 from perseus.errors import InvalidError
 
@@ -46,6 +47,35 @@ def test_a_mistyped_command_gets_the_nearest(
     out, error = capfd.readouterr()
     assert ("--json" in words) == bool(out)
     assert error.startswith("perseus: ") and hint in error
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ps -n 0", "-n/--limit: 0 is less than 1"),
+        ("ps -n x", "'x' is not a whole number"),
+        ("logs --task -1 @last", "--task: -1 is less than 0"),
+        ("fs put --replicas -1 a /a", "--replicas: -1 is less than 1"),
+        ("fs tail -n 1.5 /a", "'1.5' is not a whole number"),
+        ("sim --seeds many x.py:X", "'many' is not a whole number"),
+        ("dev up --nodes two", "'two' is not a whole number"),
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_told_by_its_flag(line: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parser.build_parser().parse_args(line.split())
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("path", ["/dev/null/config.toml", "/nowhere/config.toml"])
+def test_where_no_settings_can_be_there_are_none(path: str) -> None:
+    assert config._layer(path) == {}
+
+
+def test_settings_that_cannot_be_read_are_not_blamed_for_their_form(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="Is a directory") as caught:
+        config._layer(str(tmp_path))
+    assert caught.value.hint == f"ls -l {tmp_path}"
 
 
 def test_help_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
@@ -173,3 +203,27 @@ def test_doctor_names_a_node_once_and_guards_the_terminal(
         "error: attic is lost\n    perseus nodes rm attic\n"
         "error: /a\\x1b[2J: part of it is gone\n    perseus fs rm '/a\\x1b[2J'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("init --listen 127.0.0.1:0 --data {folder}/n --set foo=1", "there is no setting 'foo'"),
+        ("init --listen 127.0.0.1:0 --data {folder}/n --name A", "cannot be the name of a node"),
+        ("join 127.0.0.1:1 --token x --data {folder}/n", "this is not a token"),
+        ("login 127.0.0.1:1 --token x", "this is not a token"),
+        ("run --stdin a.txt -- cat", "--stdin 'a.txt' is not a path of the filestore"),
+    ],
+)
+def test_what_was_typed_wrong_is_a_usage_error(
+    line: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert main(line.format(folder=tmp_path).split()) == 2
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "n").exists()

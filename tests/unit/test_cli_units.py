@@ -34,6 +34,11 @@ def test_what_is_no_amount(text: str) -> None:
         units.parse_duration_s(text)
 
 
+def test_a_number_below_0_is_not_said_to_be_none() -> None:
+    with pytest.raises(units.UsageError, match="'-1' is not a number of 0 or more"):
+        units.parse_number("-1", "--cpu")
+
+
 @given(st.integers(min_value=0, max_value=1 << 59))
 def test_a_size_reads_back_within_its_rounding(size: int) -> None:
     text = units.format_size(size)

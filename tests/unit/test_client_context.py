@@ -186,9 +186,19 @@ def test_a_damaged_node_is_told_with_what_to_do(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{}", '{"name": "lab"}'])
-def test_a_damaged_context_is_told_with_what_to_do(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "lab.json"
+def test_a_damaged_context_is_told_with_what_to_do(
+    tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    path = Path(contexts.named_path("lab", os.environ))
+    path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(InvalidError, match=r"lab\.json") as caught:
         contexts.load(str(path))
-    assert "perseus login" in caught.value.hint
+    assert f"rm {path}; perseus login" in caught.value.hint
+
+
+def test_nobody_is_told_to_remove_a_file_that_was_named_by_mistake() -> None:
+    with pytest.raises(InvalidError, match=r"/etc/passwd is not a context") as caught:
+        contexts.load("/etc/passwd")
+    assert "rm " not in caught.value.hint and "perseus login" in caught.value.hint

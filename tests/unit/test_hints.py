@@ -54,7 +54,7 @@ def test_options_named_in_hints_exist() -> None:
 QUOTED = {"as_word", "as_file"}
 PLAIN = {
     # Ids, names and addresses that the doors have checked, and numbers.
-    *("address", "choices", "everywhere", "count", "job_id", "jobs", "join_address"),
+    *("address", "choices", "getuid", "everywhere", "count", "job_id", "jobs", "join_address"),
     *("master", "master_address", "name", "names", "node_name", "older", "other", "own"),
     *("least", "number", "pid", "port", "quoted", "run", "sound_bytes", "used_by", "wanted"),
     # Words and examples of our own.

@@ -116,7 +116,6 @@ ERRORS: dict[str, Callable[[Path], Any]] = {
     "nothing to put": lambda folder: Tree().add(str(folder / "none"), "/x", False),
     "a folder to put": lambda folder: Tree().add(str(folder), AWKWARD, False),
     "no context": lambda folder: contexts.load(str(folder)),
-    "a broken context": _written("c", "[]", lambda folder: contexts.load(str(folder / "c"))),
     "a broken node": _written("cluster.json", "x", daemon_config.load),
     "no node": daemon_config.load,
     "a full disk": lambda folder: _raise(sqlite._full(folder / "x", OSError("no"))),

@@ -90,9 +90,14 @@ def _layer(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        # Some users' HOME is /dev/null.
         return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InvalidError(
+            f"{path} cannot be read: {error.strerror}", hint=f"ls -l {as_file(path)}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidError(
             f"{path} cannot be read: {error}",
             hint='it is TOML, as in: context = "lab"; mend it, or move it away: '

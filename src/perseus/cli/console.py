@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from perseus.cli.fast import silence_stdout
 from perseus.cli.units import lines_shown, quoted
 
 PROGRESS_INTERVAL_S = 0.1
@@ -57,12 +58,27 @@ class Console:
 
     def json(self, value: Any) -> None:
         """A value as one line of JSON; streams flush each."""
+        try:
+            self._put(value)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            from perseus.cli.foreground import stdout_failed
+
+            raise stdout_failed(error) from None
+
+    def _put(self, value: Any) -> None:
         import json
 
         from perseus.client.messages import encode
 
-        sys.stdout.write(json.dumps(encode(value), ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(json.dumps(encode(value), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+        except OSError:
+            # It is told of once, not again at the end.
+            silence_stdout()
+            raise
 
     def piece(self, path: str, offset_bytes: int, data: bytes) -> None:
         """Bytes of a file as a line of JSON; they are base64 there, as in the protocol."""
@@ -72,7 +88,7 @@ class Console:
         """A step of a job as a line of JSON, with all its fields."""
         from perseus.client.messages import FollowEvent, decode
 
-        self.json(decode(FollowEvent, message))
+        self._put(decode(FollowEvent, message))
 
     def say(self, text: str) -> None:
         """A message for the person, on stderr; nothing with -q, or when stderr is gone. What

@@ -16,7 +16,7 @@ from perseus.cli import (
     parser_sim,
     runspec,
 )
-from perseus.cli.parser_base import COMMON, Parser, Subparsers, children, command, group
+from perseus.cli.parser_base import COMMON, Parser, Subparsers, children, command, group, whole
 
 __all__ = ["Parser", "build_parser", "children", "leaves"]
 
@@ -106,7 +106,7 @@ def _add_jobs(commands: Subparsers) -> None:
     ps = command(commands, "ps", "list jobs, newest first", "jobs:ps", "perseus ps\nperseus ps -a")
     ps.add_argument("job", nargs="*", metavar="ID", help="these alone, with their tasks")
     ps.add_argument("-a", "--active", action="store_true", help="only jobs that have not ended")
-    ps.add_argument("-n", "--limit", type=int, default=20, help="at most so many (default 20)")
+    ps.add_argument("-n", "--limit", type=whole(1), default=20, help="at most so many (default 20)")
     logs = command(
         commands,
         "logs",
@@ -117,7 +117,7 @@ def _add_jobs(commands: Subparsers) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     logs.add_argument("--stdout", action="store_true", help="stdout alone")
     logs.add_argument("--stderr", action="store_true", help="stderr alone")
-    logs.add_argument("--task", type=int, metavar="N", help="one task, counted from 0")
+    logs.add_argument("--task", type=whole(0), metavar="N", help="one task, counted from 0")
     _job_argument(logs)
     wait = command(
         commands,

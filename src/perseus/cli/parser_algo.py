@@ -1,6 +1,6 @@
 """The commands of ``perseus algo``; a part of ``cli.parser``."""
 
-from perseus.cli.parser_base import Parser, Subparsers, command, group
+from perseus.cli.parser_base import Parser, Subparsers, command, group, whole
 
 
 def add(commands: Subparsers) -> None:
@@ -46,7 +46,7 @@ def _add_runs(algo: Subparsers) -> None:
         metavar="NAME",
         help="the problem it solves: echo, broadcast, lin-kv, ...; see docs/workloads.md",
     )
-    run.add_argument("--nodes", type=int, default=5, metavar="N", help="processes; default 5")
+    run.add_argument("--nodes", type=whole(), default=5, metavar="N", help="processes; default 5")
     ps = command(
         algo, "ps", "list runs, or the processes of one", "runs:ps", "perseus algo ps @last"
     )

@@ -4,6 +4,7 @@ The parts of the tree (``parser``, ``parser_files``, ``parser_nodes``, ``parser_
 """
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from perseus.cli.units import UsageError
@@ -18,6 +19,21 @@ _common.add_argument(
 )
 _common.add_argument("-q", "--quiet", action="store_true", help="say nothing but results")
 _common.add_argument("--context", metavar="NAME|FILE", help="which cluster (perseus context ls)")
+
+
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, with ``least`` no smaller one."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if least is not None and value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):

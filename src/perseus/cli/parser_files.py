@@ -1,6 +1,6 @@
 """The commands of ``perseus fs``; a part of ``cli.parser``."""
 
-from perseus.cli.parser_base import Subparsers, command, group
+from perseus.cli.parser_base import Subparsers, command, group, whole
 
 
 def add(commands: Subparsers) -> None:
@@ -32,7 +32,7 @@ make | perseus fs put - /log""",
         help="folders with all in them; says what it leaves out, and ends with 1",
     )
     put.add_argument(
-        "--replicas", type=int, default=0, metavar="N", help="copies to keep (default 2)"
+        "--replicas", type=whole(1), default=0, metavar="N", help="copies to keep (default 2)"
     )
     get = command(
         fs,
@@ -54,7 +54,7 @@ make | perseus fs put - /log""",
         "perseus fs tail /logs/web\nperseus fs tail -f -n 100 /logs/web",
     )
     tail.add_argument("-f", "--follow", action="store_true", help="go on until it is removed")
-    tail.add_argument("-n", "--lines", type=int, default=10, help="so many lines (default 10)")
+    tail.add_argument("-n", "--lines", type=whole(), default=10, help="so many lines (default 10)")
     tail.add_argument("-c", "--bytes", metavar="SIZE", help="so many bytes instead of lines")
     tail.add_argument("path")
     append = command(

@@ -1,6 +1,6 @@
 """The commands that make nodes and clusters and let others in; a part of ``cli.parser``."""
 
-from perseus.cli.parser_base import COMMON, Parser, Subparsers, command, group
+from perseus.cli.parser_base import COMMON, Parser, Subparsers, command, group, whole
 
 
 def add(commands: Subparsers) -> None:
@@ -154,7 +154,7 @@ perseus dev down""",
         "dev:up",
         'eval "$(perseus dev up --nodes 3 --dir /tmp/lab)"',
     )
-    up.add_argument("--nodes", type=int, default=3, metavar="N", help="default 3")
+    up.add_argument("--nodes", type=whole(), default=3, metavar="N", help="default 3")
     up.add_argument(
         "--set", action="append", default=[], metavar="SETTING=VALUE", help="a daemon setting"
     )

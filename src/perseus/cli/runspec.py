@@ -10,7 +10,7 @@ from perseus.cli import units
 from perseus.cli.units import UsageError
 from perseus.client.spec import check_argv
 from perseus.errors import InvalidError, TooLargeError
-from perseus.shellwords import as_word
+from perseus.shellwords import as_file, as_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def task_spec(options: RunOptions) -> "dict[str, Any]":
     if get("workdir"):
         spec["working_directory"] = working_folder(get("workdir"))
     if get("stdin"):
-        spec["stdin_path"] = get("stdin")
+        spec["stdin_path"] = _stdin_path(str(get("stdin")))
     if get("file"):
         spec["files"] = [placed_file(word) for word in get("file")]
     resources = _resources(options)
@@ -256,6 +256,16 @@ def placed_file(word: str) -> "dict[str, str]":
             hint="a name is relative and has no '.' or '..' in it: --file in/a.txt=/logs/a.txt",
         )
     return {"name": name, "path": path}
+
+
+def _stdin_path(word: str) -> str:
+    if not word.startswith("/"):
+        raise UsageError(
+            f"--stdin {word!r} is not a path of the filestore",
+            hint=f"they begin with '/': --stdin {as_word('/' + word)}; "
+            f"a local file: perseus run -- CMD < {as_file(word)}",
+        )
+    return word
 
 
 def _count(text: str, flag: str, least: int) -> int:

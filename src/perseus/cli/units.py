@@ -51,7 +51,8 @@ def parse_number(text: str, flag: str = "") -> float:
     """A number that is not negative; raises UsageError."""
     value = amounts.number_of(text)
     if value is None:
-        raise UsageError(f"{_name(flag)}{text!r} is not a number", hint="as in --cpu 0.5")
+        what = f"{_name(flag)}{text!r} is not a number of 0 or more"
+        raise UsageError(what, hint="as in --cpu 0.5")
     return value
 
 

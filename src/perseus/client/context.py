@@ -124,7 +124,10 @@ def read(path: str) -> Context:
 
 
 def _hint_of_broken(path: str) -> str:
-    """A context can be made anew, and another can be taken meanwhile."""
+    """A context can be made anew, and another can be taken meanwhile. What lies elsewhere than
+    contexts do is somebody's file, named by mistake."""
+    if not path.startswith(config_folder(os.environ) + "/contexts/"):
+        return "perseus context ls; another is made with: perseus login HOST:PORT --token T"
     anew = f"rm {as_file(path)}; perseus login HOST:PORT --token T"
     return f"make it anew: {anew}; others: perseus context ls"
 

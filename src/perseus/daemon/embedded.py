@@ -9,6 +9,7 @@ from typing import TextIO
 
 from perseus.daemon import config, lifecycle, setup
 from perseus.errors import UnavailableError
+from perseus.ids import NODE_NAME_MAXIMUM
 
 NAME = "embedded"
 
@@ -40,12 +41,13 @@ def _lock_file(data: Path) -> TextIO:
     except OSError as error:
         raise UnavailableError(
             f"a cluster of this machine alone cannot keep its data in {data}: {error.strerror}",
-            hint="name a folder that can be written: export XDG_DATA_HOME=/tmp/perseus; or use "
-            "another cluster: perseus login HOST:PORT --token T",
+            hint="name a folder that can be written: export "
+            f"XDG_DATA_HOME=/tmp/perseus-{os.getuid()}; or use another cluster: "
+            "perseus login HOST:PORT --token T",
         ) from None
 
 
 def node_name() -> str:
     """This machine's host name, made fit to be a node's name."""
-    name = re.sub(r"[^a-z0-9.-]+", "-", platform.node().lower()).strip("-.")[:63].strip("-.")
-    return name or "node"
+    name = re.sub(r"[^a-z0-9.-]+", "-", platform.node().lower()).strip("-.")
+    return name[:NODE_NAME_MAXIMUM].strip("-.") or "node"

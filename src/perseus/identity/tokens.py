@@ -21,6 +21,7 @@ from perseus.errors import (
     RefusedError,
 )
 from perseus.identity import roles
+from perseus.identity.files import duration_text
 from perseus.identity.token_text import (
     EXPIRED,
     LIVE,
@@ -210,7 +211,7 @@ class Tokens:
         ttl_s = event.ttl_s or TTL_DEFAULT_S
         if not 0 < ttl_s <= TTL_MAXIMUM_S:
             raise InvalidError(
-                f"a token cannot last {event.ttl_s:g} s",
+                f"a token cannot last {duration_text(event.ttl_s)}",
                 hint=f"at most {TTL_MAXIMUM_S / 86400:.0f} days: --ttl 30d",
             )
         if event.role not in (*roles.LADDER, roles.NODE):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from perseus.cli import units
+from perseus.cli import fast, units
 from perseus.cli.console import Progress
 from perseus.cli.fast import load_site, say
 from perseus.cli.following import follow
@@ -90,7 +90,7 @@ def _put(invocation: Invocation, files: Files, local: str, remote: str) -> None:
     options = invocation.options
     _tell_of_detours()
     bar = Progress(invocation.console, _base_name(local))
-    source: Any = sys.stdin.buffer if local == "-" else local
+    source: Any = _stdin() if local == "-" else local
     try:
         info = files.put(
             source,
@@ -240,13 +240,19 @@ def append(invocation: Invocation) -> int:
     files = _files(invocation)
     info: FileInfo | None = None
     for source in options.source or ["-"]:
-        opened: BinaryIO = sys.stdin.buffer if source == "-" else _open_local(source)
+        opened: BinaryIO = _stdin() if source == "-" else _open_local(source)
         with opened:
             pieces = iter(lambda opened=opened: opened.read(1 << 20), b"")  # type: ignore[misc]
             info = files.write_stream(options.path, pieces, append=True, parents=options.parents)
     if invocation.console.as_json and info is not None:
         invocation.console.json(info)
     return 0
+
+
+def _stdin() -> BinaryIO:
+    if 0 in fast.CLOSED:
+        raise UsageError("stdin is closed", hint="name a file; or for an empty one: < /dev/null")
+    return sys.stdin.buffer
 
 
 def _open_local(source: str) -> BinaryIO:
@@ -268,9 +274,9 @@ def ls(invocation: Invocation) -> int:
         invocation.console.json([entry for path in options.path for entry in files.iterate(path)])
         return 0
     for path in options.path:
+        entries = list(invocation.cluster.fs.iterate(path))
         if len(options.path) > 1:
             invocation.console.line(f"{invocation.console.shown(path)}:")
-        entries = list(invocation.cluster.fs.iterate(path))
         if options.long:
             heads = ("SIZE", "REPLICAS", "MODIFIED", "OWNER", "NAME")
             invocation.console.table(heads, [_long(entry) for entry in entries])

@@ -26,7 +26,8 @@ def init(invocation: Invocation) -> int:
     options = invocation.options
     units.checked(config.split_address, options.listen)
     data = _data_folder(options.data)
-    made = setup.initialise(
+    made = units.checked(
+        setup.initialise,
         data,
         options.listen,
         options.name or embedded.node_name(),
@@ -75,7 +76,8 @@ def join(invocation: Invocation) -> int:
     if setup.has_expired(data):
         made = setup.rejoin(options.address, options.token, data)
     else:
-        made = setup.join(
+        made = units.checked(
+            setup.join,
             options.address,
             options.token,
             data,
@@ -210,7 +212,7 @@ def login(invocation: Invocation) -> int:
     check_place(os.environ)
     name = options.name or f"{getpass.getuser()}@{socket.gethostname()}"
     key_pem, request_pem = new_key_and_request(name)
-    connection, parts = bootstrap(options.address, options.token)
+    connection, parts = units.checked(bootstrap, options.address, options.token)
     with connection:
         answer = connection.call(
             "Cluster.Login",
