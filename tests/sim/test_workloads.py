@@ -10,7 +10,7 @@ from perseus.algo import Process, workloads
 from perseus.algo.codec import Codec
 from perseus.algo.maelstrom import from_body, to_body
 from perseus.algo.workloads.lin_kv import Cas
-from perseus.errors import InvalidError, NotFoundError
+from perseus.errors import InvalidError
 from perseus.sim import runner
 from perseus.sim.faults import PRESETS
 from perseus.sim.load import load
@@ -128,7 +128,7 @@ def test_all_that_is_soaked_is_there() -> None:
 
 
 def test_what_is_no_problem_or_no_solution_is_said() -> None:
-    with pytest.raises(NotFoundError, match="there is no workload 'eco'"):
+    with pytest.raises(InvalidError, match="there is no workload 'eco'"):
         workloads.layout("eco", Process)
     with pytest.raises(InvalidError, match="one class"):
         load("perseus.algo.library.lease:leases", "echo")

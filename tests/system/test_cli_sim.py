@@ -78,10 +78,17 @@ def test_what_is_never_reached_is_told(tmp_path: Path) -> None:
 def test_mistakes_of_the_command(tmp_path: Path) -> None:
     example(tmp_path)
     for arguments, code, words in (
-        (["lock.py"], 125, "FILE:CLASS"),
+        (["lock.py"], 2, "FILE:CLASS"),
+        (["json:JSONDecoder"], 2, "JSONDecoder is no algorithm"),
+        (["lock.py:Lock", "--workload", "many"], 2, "echo|unique-ids"),
+        (
+            ["lock.py:Lock", "--seed", "1", "--picture", "none/x.svg"],
+            2,
+            "none/x.svg cannot be written",
+        ),
         (["nothing.py:Lock"], 125, "no file nothing.py"),
         (["lock.py:Look"], 125, "it has: Lock"),
-        (["lock.py:Lock", "--faults", "many"], 125, "none|network|crash"),
+        (["lock.py:Lock", "--faults", "many"], 2, "none|network|crash"),
         (["lock.py:Lock", "--nodes", "0"], 2, "1 to 1000"),
         (["lock.py:Lock", "--seeds", "0"], 2, "--seeds 1000"),
         (["lock.py:Lock", "--keep", "a"], 2, "--keep 0,4"),

@@ -196,7 +196,7 @@ def test_a_run_that_does_not_repeat_is_told_with_where_it_parts(tmp_path: Path) 
     done = sim(tmp_path, "--seeds", "50")
     assert done.code == 1 and "smaller:" not in done.text
     (said,) = re.findall(r"the run of seed \d+ does not repeat: (.*)", done.stderr)
-    assert re.match(r"two runs of it part at event \d+, first `.*n\d.*`, then `.*`; ", said)
+    assert re.match(r"two runs of it part at event \d+, first `.*`, then `.*`; ", said)
     assert "self.random for chance" in said and "breaks as" not in done.stderr
     assert f"Node.more at node.py:{MORE_LINE} calls random.random, which is not of" in done.stderr
     told = json.loads(sim(tmp_path, "--seeds", "50", "--json").stdout)

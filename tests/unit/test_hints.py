@@ -56,7 +56,19 @@ PLAIN = {
     # Ids, names and addresses that the doors have checked, and numbers.
     *("address", "choices", "getuid", "everywhere", "count", "job_id", "jobs", "join_address"),
     *("master", "master_address", "name", "names", "node_name", "older", "other", "own"),
-    *("least", "number", "pid", "port", "quoted", "run", "sound_bytes", "used_by", "wanted"),
+    *(
+        "least",
+        "most",
+        "seed",
+        "number",
+        "pid",
+        "port",
+        "quoted",
+        "run",
+        "sound_bytes",
+        "used_by",
+        "wanted",
+    ),
     # Words and examples of our own.
     *(
         "_MAPPINGS",
@@ -73,7 +85,18 @@ PLAIN = {
     ),
     *("offer", "options", "prog", "program", "replace", "upper", "where", "_name"),
     # Sentences, of which no part is to be typed.
-    *("_signal_names", "_within", "anew", "hint", "owner", "range_text", "word", "join"),
+    *(
+        "_signal_names",
+        "_within",
+        "anew",
+        "have",
+        "hint",
+        "look",
+        "owner",
+        "range_text",
+        "word",
+        "join",
+    ),
 }
 
 

@@ -56,7 +56,7 @@ class Layout:
             return subject
         if not (isinstance(subject, type) and issubclass(subject, Process)):
             raise InvalidError(
-                f"{subject!r} is no algorithm",
+                f"{getattr(subject, '__name__', subject)} is no algorithm",
                 hint="name a class derived from perseus.algo.Process, or a perseus.algo.Layout",
             )
         groups = {DEFAULT_GROUP: Group(subject)}

@@ -187,14 +187,14 @@ def _broken_links(replication: Replication, nodes: Nodes) -> list[cluster_pb2.Fi
         if target is None:
             continue
         whence = "a client" if source is None else source.name
-        at = f"ping {target.chunk_address.rpartition(':')[0]}"
+        look = f"ping {target.chunk_address.rpartition(':')[0]}"
         message = f"{whence} could not bring bytes to {target.name} when a file was written lately"
         told.append(
             cluster_pb2.Finding(
                 severity="warning",
                 subject=target.name,
                 message=f"{message} ({link.words}); the writer went on through others",
-                command=at if source is None else f"{at}  # on {source.name}",
+                command=look if source is None else f"{look}  # on {source.name}",
             )
         )
     return told

@@ -31,6 +31,7 @@ from perseus.ids import ALPHABET
 from perseus.proto.v1 import algo_pb2
 from perseus.rpc import services
 from perseus.rpc.stubs import from_grpc
+from perseus.shellwords import as_word
 from perseus.sim.load import load
 
 RUN_ID_LENGTH = 6
@@ -279,7 +280,8 @@ class Runs:
             return answers
         if all(process.is_over for process in silent.values()) and len(silent) == len(answers):
             raise ConflictError(
-                f"run {run.run} is stopped", hint=f"begin another: perseus algo run {run.target}"
+                f"run {run.run} is stopped",
+                hint=f"begin another: perseus algo run {as_word(run.target)}",
             )
         said = "; ".join(f"{each.id} was not told: {each.error}" for each in silent.values())
         told = [process for process in answers if process not in silent]

@@ -21,7 +21,7 @@ from importlib import import_module
 
 from perseus.algo.layout import DEFAULT_GROUP, Group, Layout
 from perseus.algo.process import Process
-from perseus.errors import InvalidError, NotFoundError
+from perseus.errors import InvalidError
 
 # Each name with the class of its clients.
 CLIENTS = {
@@ -38,10 +38,10 @@ CLIENTS = {
 
 
 def client_of(workload: str) -> type[Process]:
-    """The class of a problem's clients, whose properties are the problem's; NotFoundError."""
+    """The class of a problem's clients, whose properties are the problem's; InvalidError."""
     place = CLIENTS.get(workload)
     if place is None:
-        raise NotFoundError(
+        raise InvalidError(
             f"there is no workload {workload!r}", hint=f"--workload {'|'.join(CLIENTS)}"
         )
     module, name = place.split(":")

@@ -12,6 +12,7 @@ from typing import Any
 
 from perseus.amounts import counted
 from perseus.cli.commands import watching
+from perseus.cli.commands.simulated import keep_picture
 from perseus.cli.commands.simulation import NODES_MAXIMUM, fix_hashes
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
@@ -161,7 +162,7 @@ def check(invocation: Invocation) -> int:
     if options.picture:
         said = {"held": "all properties held", "not known": "not known, a part is not there"}
         title = f"run {found.run}: {checked.violation or said[_verdict(checked, traces)]}"
-        Path(options.picture).write_text(diagram.svg(checked.events, title))
+        keep_picture(options.picture, diagram.svg(checked.events, title))
         console.say(f"the picture is in {options.picture}")
     return _EXITS[_verdict(checked, traces)]
 

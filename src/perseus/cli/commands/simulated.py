@@ -1,5 +1,6 @@
 """How runs of ``perseus sim`` are told: one run, what is typed to see it again, what is drawn."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from perseus.cli.console import Console, Fleeting
 from perseus.cli.main import Invocation
 from perseus.cli.units import UsageError
+from perseus.errors import UnavailableError
+from perseus.shellwords import as_file
 from perseus.sim import diagram, repeat, trace
 from perseus.sim.patience import STEP_LIMIT_S
 from perseus.sim.runner import Plan
@@ -98,8 +101,19 @@ def draw(invocation: Invocation, events: Sequence[Happened], title: str) -> None
     """The picture, if one was asked for."""
     path = invocation.options.picture
     if path:
-        Path(path).write_text(diagram.svg(events, title))
+        keep_picture(path, diagram.svg(events, title))
         invocation.console.say(f"the picture is in {path}")
+
+
+def keep_picture(path: str, drawn: str) -> None:
+    """Writes a picture where a person wants it; raises UnavailableError."""
+    try:
+        Path(path).write_text(drawn)
+    except OSError as error:
+        raise UnavailableError(
+            f"the picture cannot be kept in {path}: {error.strerror}",
+            hint=f"ls -ld {as_file(os.path.dirname(path) or '.')}",
+        ) from None
 
 
 def title_of(outcome: Outcome) -> str:

@@ -15,7 +15,8 @@ from perseus.algo.properties import Property
 from perseus.cli.commands import simulated
 from perseus.cli.commands.series import EXIT_INTERRUPTED, Series
 from perseus.cli.main import Invocation
-from perseus.cli.units import UsageError, parse_duration_s
+from perseus.cli.units import UsageError, checked, parse_duration_s
+from perseus.shellwords import as_word
 from perseus.sim import diagram, explore, faults, repeat, runner, trace
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
@@ -36,7 +37,7 @@ def simulate(invocation: Invocation) -> int:
     about = _plan(options)
     _check_seeds(options)
     simulated.check_picture(options.picture)
-    layout = load(about.target, about.workload)
+    layout = checked(load, about.target, about.workload)
     for stray in repeat.strays(layout):
         invocation.console.say(stray)
     if options.explore:
@@ -88,7 +89,7 @@ def _plan(options: Any) -> Plan:
         raise UsageError(f"--time {options.time}: nothing happens in no time", hint="--time 60s")
     return Plan(
         options.target,
-        faults.preset(options.faults),
+        checked(faults.preset, options.faults),
         options.nodes,
         until_s,
         keep=_kept(options.keep),
@@ -118,7 +119,7 @@ def _check_seeds(options: Any) -> None:
     if options.keep not in (None, "none") and options.seed is None:
         raise UsageError(
             f"--keep {options.keep} is of one run's faults, and other seeds have others",
-            hint=f"--seed SEED --keep {options.keep}",
+            hint=f"--seed SEED --keep {as_word(options.keep)}",
         )
 
 
