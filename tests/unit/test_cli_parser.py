@@ -1,6 +1,7 @@
 """The tree of commands, the layers of settings, completion, and messages for mistakes."""
 
 import importlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from perseus.cli.commands import doctor
 from perseus.cli.console import Console, Progress
 from perseus.cli.main import Invocation, main
 from perseus.cli.units import UsageError
+from perseus.client import store
+from perseus.client.context import Context
 from perseus.client.messages import Finding
 from perseus.errors import InvalidError
 
@@ -227,3 +230,21 @@ def test_what_was_typed_wrong_is_a_usage_error(
     assert main(line.format(folder=tmp_path).split()) == 2
     assert said in capfd.readouterr().err
     assert not (tmp_path / "n").exists()
+
+
+def test_contexts_are_listed_also_when_the_one_in_use_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("PERSEUS_CONTEXT", raising=False)
+    store.install(Context("lab", "p1", "a:1"), os.environ)
+    broken = Path(store.install(Context("attic", "p2", "b:1", key_pem="k"), os.environ, use=True))
+    broken.chmod(0o644)
+    assert main(["context", "ls"]) == 125
+    out, said = capfd.readouterr()
+    assert "lab" in out and "attic" in out and "*" not in out
+    assert "chmod 600 " in said
+    broken.write_text("{")
+    assert main(["context", "ls"]) == 125
+    out, said = capfd.readouterr()
+    assert "lab" in out and "is not a context" in said

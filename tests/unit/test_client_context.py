@@ -86,6 +86,14 @@ def test_a_name_taken_by_another_cluster(environment: dict[str, str]) -> None:
     assert contexts.load(contexts.named_path("lab", environment)).cluster_id == "p1"
 
 
+def test_a_certificate_that_is_none_is_told_by_its_context(tmp_path: Path) -> None:
+    broken = Context("lab", "c-1", "far:1", "", "x", "y", "z", str(tmp_path / "lab.json"))
+    for read in (_ssl_context, identity_of):
+        with pytest.raises(InvalidError, match=r"in context lab, .*/lab\.json is none") as caught:
+            read(broken)
+        assert caught.value.hint == "perseus login far:1 --token T"
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o602])
 def test_a_key_that_others_can_read_is_refused(
     environment: dict[str, str], tmp_path: Path, mode: int

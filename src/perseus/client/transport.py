@@ -257,7 +257,15 @@ def _identity(context: Context, folder: "Path") -> "Identity":
     origin = (
         f"context {context.name}, {context.path}" if context.path else f"context {context.name}"
     )
-    return Identity.of(folder, *(part.encode() for part in parts), origin=origin)
+    try:
+        return Identity.of(folder, *(part.encode() for part in parts), origin=origin)
+    except InvalidError as error:
+        if error.hint:
+            raise
+        raise InvalidError(
+            f"what stands for a certificate in {origin} is none: {error.message}",
+            hint=f"perseus login {context.address or 'HOST:PORT'} --token T",
+        ) from None
 
 
 def _dotted(method: str) -> str:

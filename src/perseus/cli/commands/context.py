@@ -5,11 +5,17 @@ import os
 from perseus.cli.main import Invocation
 from perseus.client import context as contexts
 from perseus.client import store
+from perseus.errors import PerseusError
 
 
 def ls(invocation: Invocation) -> int:
-    """A table of contexts; * marks the one in use."""
-    current = contexts.find(os.environ)
+    """A table of contexts; * marks the one in use. Where that cannot be used, which is when a
+    person looks for another, it is told beside the table."""
+    current, trouble = None, ""
+    try:
+        current = contexts.find(os.environ)
+    except PerseusError as error:
+        trouble = str(error)
     known = store.known(os.environ)
     in_use = os.path.realpath(current.path) if current is not None else ""
     if current is not None and all(os.path.realpath(one.path) != in_use for one in known):
@@ -28,7 +34,7 @@ def ls(invocation: Invocation) -> int:
                 for one in known
             ]
         )
-        return 0
+        return _end(invocation, trouble)
     rows = [
         (
             "*" if os.path.realpath(one.path) == in_use else "",
@@ -42,7 +48,13 @@ def ls(invocation: Invocation) -> int:
     invocation.console.table(("", "NAME", "CLUSTER", "ADDRESS", "FILE"), rows)
     if not rows:
         invocation.console.say("none; perseus init, join, login or dev up make one")
-    return 0
+    return _end(invocation, trouble)
+
+
+def _end(invocation: Invocation, trouble: str) -> int:
+    if trouble:
+        invocation.console.say(trouble)
+    return 125 if trouble else 0
 
 
 def use(invocation: Invocation) -> int:
