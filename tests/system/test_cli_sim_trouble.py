@@ -191,12 +191,13 @@ def test_a_process_that_is_killed_is_told_with_its_seed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_repeat_is_told_with_where_it_parts(tmp_path: Path) -> None:
-    check = "assert view.changed.heard < 1000"
-    program(tmp_path, "self.heard += 2000 * (random.random() < 0.03)", check)
+    # What is drawn goes into messages long before it breaks the property.
+    check = "assert view.changed.heard < 80"
+    program(tmp_path, "self.heard += random.random()", check)
     done = sim(tmp_path, "--seeds", "50")
     assert done.code == 1 and "smaller:" not in done.text
     (said,) = re.findall(r"the run of seed \d+ does not repeat: (.*)", done.stderr)
-    assert re.match(r"two runs of it part at event \d+, first `.*`, then `.*`; ", said)
+    assert re.match(r"two runs of it part at event \d+, first `.*n\d .*`, then `.*n\d .*`; ", said)
     assert "self.random for chance" in said and "breaks as" not in done.stderr
     assert f"Node.more at node.py:{MORE_LINE} calls random.random, which is not of" in done.stderr
     told = json.loads(sim(tmp_path, "--seeds", "50", "--json").stdout)
