@@ -4,7 +4,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import choice
 
@@ -14,7 +14,7 @@ from perseus.algo import Group, Layout, Process, View, always
 from perseus.sim import repeat
 from perseus.sim.faults import PRESETS
 from perseus.sim.load import load
-from perseus.sim.runner import Plan
+from perseus.sim.runner import Plan, run_one
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,23 @@ def it_ticks(view: View[Ticks]) -> bool:
 
 def test_the_first_event_at_which_two_runs_part(monkeypatch: pytest.MonkeyPatch) -> None:
     about = Plan(f"{__file__}:Ticks", PRESETS["none"], 1, 10.0)
-    assert repeat.parting(about, 3) is None
+    known = run_one(about, 3)
+    again = repeat.again(about, known)
+    assert again.parting is None and [each.name for each in again.properties] == ["it ticks"]
     turns = iter([False, True])
     kind = load(about.target).groups["n"].kind
     monkeypatch.setattr(kind, "strange", staticmethod(lambda: next(turns)))
     monkeypatch.setitem(kind.tick.__globals__, "Ticks", kind)  # type: ignore[attr-defined]
-    parted = repeat.parting(about, 3)
+    parted = repeat.again(about, known).parting
     assert parted is not None and parted.number == 4
     assert "timer tick" in parted.first and "timer other" in parted.second
+
+
+def test_a_run_that_went_otherwise_once_is_told_though_it_does_so_no_more() -> None:
+    about = Plan(f"{__file__}:Ticks", PRESETS["none"], 1, 10.0)
+    known = run_one(about, 3)
+    other = replace(known, steps=known.steps + 1)
+    parted = repeat.again(about, other).parting
+    assert parted is not None and parted.number == 0
+    assert parted.first == f"all held after {known.steps + 1} steps"
+    assert parted.second == f"all held after {known.steps} steps"

@@ -20,7 +20,8 @@ from typing import Any
 
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
-from perseus.sim.runner import Plan, run_one
+from perseus.algo.properties import Property
+from perseus.sim.runner import Plan, run, world
 from perseus.sim.trace import Trace
 from perseus.sim.watch import Outcome
 
@@ -46,39 +47,54 @@ _STRAYS: dict[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """Where two runs of a seed part. Without events they did the same and ended otherwise."""
+    """Where two runs of a seed part."""
 
-    # Counted from 1.
+    # Of the first event that is not the same, counted from 1; 0: all were, but not the ends.
     number: int
     first: str
     second: str
 
 
-def is_same(one: Outcome, other: Outcome) -> bool:
-    """Whether two runs went the same, as far as their outcomes tell."""
-    return _gist(one) == _gist(other)
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A seed, run again."""
+
+    # None: it went the same way.
+    parting: Parting | None
+    # All that was looked at, also of what a run spawned.
+    properties: list[Property]
+
+
+def again(about: Plan, known: Outcome) -> Again:
+    """Runs the seed of an outcome twice more, and compares all three."""
+    traces = Trace(), Trace()
+    worlds = [world(about, known.seed, trace) for trace in traces]
+    gists = [_gist(run(made, about.step_limit_s)) for made in worlds]
+    parting = _parting(traces) if traces[0].digest != traces[1].digest else None
+    for gist in gists:
+        if parting is None and gist != _gist(known):
+            parting = Parting(0, _gist(known)[0], gist[0])
+    return Again(parting, worlds[0].properties)
 
 
 def _gist(outcome: Outcome) -> tuple[Any, ...]:
+    """What an outcome tells of the way it came about."""
     numbers = (outcome.steps, outcome.messages, outcome.crashes, outcome.simulated_s)
-    return (str(outcome.violation), outcome.reached, *numbers)
+    ending = f"{outcome.violation or 'all held'} after {outcome.steps} steps"
+    return (ending, outcome.reached, *numbers)
 
 
-def parting(about: Plan, seed: int) -> Parting | None:
-    """Runs a seed twice; the first event in which the runs differ, None when they do not."""
-    traces = Trace(), Trace()
-    outcomes = [run_one(about, seed, trace) for trace in traces]
+def _parting(traces: tuple[Trace, Trace]) -> Parting:
+    """Of two that differ."""
     events = [[" ".join(str(event).split()) for event in trace.events] for trace in traces]
     # Of a run that is very long only the end is kept.
     before = traces[0].count - len(events[0])
     for number, (first, second) in enumerate(zip(*events, strict=False), before + 1):
         if first != second:
             return Parting(number, first, second)
-    if len(events[0]) != len(events[1]):
-        number = min(map(len, events))
-        ends = [each[number] if len(each) > number else "its end" for each in events]
-        return Parting(before + number + 1, *ends)
-    return None if is_same(*outcomes) else Parting(0, *(str(o.violation) for o in outcomes))
+    number = min(map(len, events))
+    ends = [each[number] if len(each) > number else "its end" for each in events]
+    return Parting(before + number + 1, *ends)
 
 
 def strays(layout: Layout) -> list[str]:

@@ -93,17 +93,15 @@ class Series:
 
     def _held(self) -> int:
         assert self.first is not None
-        # Once more: whether it goes the same way. And only a run knows what it spawns.
-        world = runner.world(self.about, self.first.seed)
-        again = runner.run(world, self.about.step_limit_s)
-        same = repeat.is_same(self.first, again)
-        notes = [] if same else [simulated.parting(self.about, self.first.seed)]
-        missing = self._missing(world.properties)
+        # Whether it goes the same way; and only a run knows what it spawns.
+        again = repeat.again(self.about, self.first)
+        notes = [simulated.parted(self.first.seed, again.parting)] if again.parting else []
+        missing = self._missing(again.properties)
         everywhere = [error for error in self.errors if self.runs_with[error.key] == self.done]
         if self.invocation.console.as_json:
             self._json(missing, notes)
         else:
-            self._tell_properties(world.properties, "held")
+            self._tell_properties(again.properties, "held")
             self._tell_held(missing, notes, everywhere)
         return 1 if missing or notes or everywhere else 0
 
@@ -204,9 +202,8 @@ class Series:
         assert outcome.violation is not None
         if outcome.violation.name == ENDLESS:
             return _Smaller(self.about)
-        if not repeat.is_same(outcome, runner.run_one(self.about, outcome.seed)):
-            note = simulated.parting(self.about, outcome.seed)
-            return _Smaller(self.about, notes=[note])
+        if (parting := repeat.again(self.about, outcome).parting) is not None:
+            return _Smaller(self.about, notes=[simulated.parted(outcome.seed, parting)])
         if self.invocation.options.no_shrink:
             return _Smaller(self.about)
         found = shrink.shrink(self.about, outcome, self._beat)

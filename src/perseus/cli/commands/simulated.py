@@ -74,17 +74,14 @@ def tell(invocation: Invocation, outcome: Outcome) -> None:
         console.line(f"seed {outcome.seed}: {words} after {at_s:.3f} s: {outcome.violation}")
 
 
-def parting(about: Plan, seed: int) -> str:
+def parted(seed: int, where: repeat.Parting) -> str:
     """A sentence on a run that does not repeat."""
-    parted = repeat.parting(about, seed)
-    said = f"the run of seed {seed} does not repeat"
-    if parted is None:
-        said += ", though two more runs were the same"
-    elif parted.number:
-        said += f": two runs of it part at event {parted.number}, first `{parted.first}`,"
-        said += f" then `{parted.second}`"
+    said = f"the run of seed {seed} does not repeat: "
+    if where.number:
+        said += f"two runs of it part at event {where.number}, first `{where.first}`,"
+        said += f" then `{where.second}`"
     else:
-        said += f": after the same events one ended with {parted.first}, one with {parted.second}"
+        said += f"it ended with {where.first}, and with {where.second}"
     return f"{said}; {repeat.ADVICE}"
 
 
