@@ -103,6 +103,12 @@ def test_all_orders_are_tried(tmp_path: Path) -> None:
     few = ["--explore", "--nodes", "2", "--timeouts", "2", "--depth", "12"]
     done = sim(tmp_path, "lock.py:Lock", *few).ok()
     assert "every always held in all" in done.text and "reached: somebody gets it" in done.stderr
+    short = sim(tmp_path, "lock.py:Lock", *few, "--depth", "3").ok()
+    assert re.search(r"held in all \d+ states of up to 3 events", short.text)
+    assert "runs go on after 3 events: --depth 6" in short.stderr
+    small = sim(tmp_path, "lock.py:Lock", *few, "--states", "5").ok()
+    assert re.search(r"held in the first \d+ states\n", small.text)
+    assert "there are more: --states 50 goes further" in small.stderr
     path.write_text(path.read_text().replace('holder: str = durable("")', 'holder = ""'))
     few[2] = "3"
     done = sim(tmp_path, "lock.py:Lock", *few, "--picture", "x.svg")

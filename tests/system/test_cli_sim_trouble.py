@@ -61,14 +61,16 @@ def program(folder: Path, more: str = "pass", check: str = "return True") -> Non
     (folder / "node.py").write_text(HEAD.format(more=more, check=check))
 
 
-def command(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def command(
+    folder: Path, *arguments: str, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [str(PERSEUS), "sim", "node.py:Node", *arguments],
         cwd=folder,
         env=environment(folder / "home"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         start_new_session=True,
     )
 
@@ -85,11 +87,11 @@ def sim(folder: Path, *arguments: str) -> Result:
 
 @contextmanager
 def under_way(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of which at least two runs have begun; each says so by a file of its pid."""
+    """A command of which two runs have begun, or two steps; each says so by a file."""
     (folder / "pids").mkdir()
     with command(folder, *arguments) as begun:
         try:
-            until(lambda: len(list((folder / "pids").iterdir())) >= 2, "two processes take steps")
+            until(lambda: len(list((folder / "pids").iterdir())) >= 2, "it is under way")
             yield begun
         finally:
             if begun.poll() is None:
@@ -159,6 +161,42 @@ def test_interrupted_it_tells_what_has_run_and_leaves_nothing_behind(tmp_path: P
     if b"interrupted: 0 of" not in said:
         assert b"it counts: held so far" in out
     assert not any(map(is_running, (tmp_path / "pids").iterdir()))
+
+
+def test_an_interrupted_search_tells_what_it_has_seen(tmp_path: Path) -> None:
+    # Each state of n1's counter is new, so there is no end.
+    program(tmp_path, "Path('pids', str(self.heard)).touch()")
+    bounds = ("--timeouts", "1000", "--depth", "100000", "--states", "100000000")
+    with under_way(tmp_path, "--explore", "--nodes", "2", *bounds) as begun:
+        os.killpg(begun.pid, signal.SIGINT)
+        out, said = begun.communicate(timeout=30)
+    assert begun.returncode == 130 and b"Traceback" not in said
+    assert re.match(rb"every always held in the first \d+ states$", out, re.M)
+    assert b"interrupted; there are more" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seeds", "1000000"), rb"\d+ of 1000000 seeds, \d+ s"),
+        (("--explore", "--depth", "1000", "--timeouts", "100"), rb"\d+ states, depth \d+"),
+    ],
+    ids=["seeds", "all orders"],
+)
+def test_on_a_terminal_it_shows_how_far_it_is(
+    arguments: tuple[str, ...], words: bytes, tmp_path: Path
+) -> None:
+    program(tmp_path)
+    ours, theirs = os.openpty()
+    with command(tmp_path, *arguments, stderr=theirs) as begun:
+        try:
+            os.close(theirs)
+            shown = b""
+            while not re.search(words, shown):
+                shown += os.read(ours, 4096)
+        finally:
+            os.killpg(begun.pid, signal.SIGKILL)
+            os.close(ours)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -203,7 +203,8 @@ def _tell_explored(invocation: Invocation, found: explore.Explored) -> None:
     """Nothing broke; how much that says."""
     console, options = invocation.console, invocation.options
     all_of = "all" if found.is_complete else "the first"
-    console.line(f"every always held in {all_of} {found.states} states")
+    short = f" of up to {options.depth} events" if found.ended_by == "depth" else ""
+    console.line(f"every always held in {all_of} {found.states} states{short}")
     within = f"--depth {options.depth} --timeouts {options.timeouts} --crashes {options.crashes}"
     console.say(f"up to {found.depth} events of {within}, in {found.took_s:.1f} s")
     for name in sorted(found.reached):
