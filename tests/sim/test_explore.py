@@ -7,7 +7,7 @@ import pytest
 from perseus.algo import Group, Layout, Process, View, always, durable, on, sometimes
 from perseus.algo.library.raft import Raft
 from perseus.errors import InvalidError
-from perseus.sim.explore import Bounds, Explored, Explorer, memory_left
+from perseus.sim.explore import Bounds, Explored, Explorer
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,6 @@ def test_interrupted_it_tells_what_it_has_seen() -> None:
     found = search.run(beat)
     assert found.ended_by == "interrupt" and not found.is_complete
     assert found.states > 1000 and told == [0, 1000]
-
-
-def test_memory_that_is_left_is_a_share() -> None:
-    assert 0.0 < memory_left() <= 1.0
 
 
 def test_raft_in_small() -> None:

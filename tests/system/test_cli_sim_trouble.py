@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -199,6 +200,20 @@ def test_on_a_terminal_it_shows_how_far_it_is(
             os.close(ours)
 
 
+def test_stopped_and_taken_up_again_it_goes_on(tmp_path: Path) -> None:
+    """As by ^Z: the time in which it stood still is nobody's step."""
+    program(tmp_path, "Path('pids', str(os.getpid())).touch(); sum(range(10**6))")
+    arguments = ("--seeds", "6", "--nodes", "2", "--time", "9s", "--step-limit", "1s")
+    with under_way(tmp_path, *arguments) as begun:
+        os.killpg(begun.pid, signal.SIGSTOP)
+        over_s = time.monotonic() + 4.0
+        until(lambda: time.monotonic() > over_s, "more time passes than a step may take")
+        os.killpg(begun.pid, signal.SIGCONT)
+        out, said = begun.communicate(timeout=90)
+    assert begun.returncode == 0, said
+    assert b"it counts: held" in out
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_its_processes_end_with_it(number: signal.Signals, tmp_path: Path) -> None:
     program(tmp_path, "Path('pids', str(os.getpid())).touch()\n        while True: pass")
@@ -222,7 +237,11 @@ def test_a_process_that_is_killed_is_told_with_its_seed(tmp_path: Path) -> None:
     program(tmp_path, "os.kill(os.getpid(), 9)")
     done = sim(tmp_path, "--seeds", "9")
     assert done.code == 125
-    assert "the process that ran seed 0 was ended by signal 9" in done.stderr
+    assert "the process that ran seed 0 ended by signal 9" in done.stderr
+    program(tmp_path, "os._exit(3)")
+    done = sim(tmp_path, "--seeds", "9")
+    assert done.code == 125
+    assert "the process that ran seed 0 ended with exit code 3" in done.stderr
 
 
 # It does not repeat.

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from perseus.algo.codec import Codec, Judge
@@ -27,15 +26,20 @@ from perseus.algo.process import Handler, Id, Place, Process
 from perseus.algo.properties import Property, View, properties_of
 from perseus.errors import InvalidError, PerseusError
 from perseus.sim.clone import Clones, frozen
-from perseus.sim.patience import ENDLESS, STEP_LIMIT_S, Endless, limited
+from perseus.sim.patience import (
+    ENDLESS,
+    MEMORY_LEFT_LEAST,
+    STEP_LIMIT_S,
+    Endless,
+    limited,
+    memory_left,
+)
 from perseus.sim.trace import Happened, brief
 from perseus.sim.watch import Violation, said_of
 from perseus.sim.where import Step, raised_at
 
 STATES_MAXIMUM = 200_000
-# It ends before the machine's memory does: when less than this share of it is left. It looks
-# each time it has seen so many states more.
-MEMORY_LEFT_LEAST = 0.1
+# How many states more it sees between two looks at the memory that is left.
 STATES_PER_LOOK = 1000
 
 
@@ -223,16 +227,6 @@ class _Search:
             if memory_left() < MEMORY_LEFT_LEAST:
                 self.ended_by = "memory"
         return True
-
-
-def memory_left() -> float:
-    """The share of this machine's memory that is to be had; 1 where that is not known."""
-    try:
-        words = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
-        known = {name: int(value) for name, value, *_ in words}
-        return known["MemAvailable:"] / known["MemTotal:"]
-    except (OSError, KeyError, ValueError):
-        return 1.0
 
 
 class Explorer:

@@ -1,11 +1,12 @@
 """Ends a step that does not: a loop without end in a handler, a wait within it.
 
 A signal comes again and again while a run is under way. When no step has ended for the
-limit, it raises ``Endless`` in the middle of the step, with the place where that stands.
+limit, or memory is short, it raises ``Endless`` in the middle of the step, with the place
+where that stands.
 What cannot be interrupted so, a loop in C or one that catches everything, is ended with
-its process, which says on stderr where it stood.
+its process, by a signal after some more time of the processor; stderr says where it stood.
 
-Where the alarm is somebody else's (a test's time limit, another thread than the first),
+Where the timers are somebody else's (a test's time limit, another thread than the first),
 or a debugger is at work, nothing is ended.
 """
 
@@ -15,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -24,11 +26,15 @@ STEP_LIMIT_S = 10.0
 # How often one looks within the limit: a moment in which the whole machine stood still,
 # or this program was stopped, counts as one look.
 LOOKS = 10
-# After how many limits the process is ended.
+# After how many limits, of time of the processor, the process is ended; by this signal.
 LAST_RESORT = 1.5
+LAST_SIGNAL = signal.SIGPROF
 # How a run is said to break that has such a step.
 ENDLESS = "a step does not end"
+# Neither a step nor a search takes the last of the machine's memory: this share stays.
+MEMORY_LEFT_LEAST = 0.1
 _STDERR = 2
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_PROF)
 
 
 class Stepping(Protocol):
@@ -54,19 +60,22 @@ def limited(run: Stepping, limit_s: float = STEP_LIMIT_S) -> Iterator[None]:
         return
     look = _Look(run, limit_s)
     before = signal.signal(signal.SIGALRM, look)
+    # It tells where Python stands also in the middle of C, and then lets the signal end it.
+    faulthandler.register(LAST_SIGNAL, _STDERR, all_threads=False, chain=True)
     look.begin()
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0.0)
         signal.signal(signal.SIGALRM, before)
-        faulthandler.cancel_dump_traceback_later()
+        faulthandler.unregister(LAST_SIGNAL)
 
 
 def _is_free() -> bool:
-    """Nobody else uses the alarm, and this thread is the one that gets it."""
+    """Nobody else uses the timers, and this thread is the one that gets their signals."""
     is_first = threading.current_thread() is threading.main_thread()
-    return is_first and signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+    return is_first and not any(signal.getitimer(timer)[0] for timer in _TIMERS)
 
 
 class _Look:
@@ -88,15 +97,27 @@ class _Look:
             self._go_on()
             return
         self._looks += 1
-        if self._looks >= LOOKS:
+        if self._looks >= LOOKS or memory_left() < MEMORY_LEFT_LEAST:
             raise Endless(self._said(frame))
 
     def _go_on(self) -> None:
         self._steps, self._looks = self._run.steps, 0
-        faulthandler.dump_traceback_later(self._limit_s * LAST_RESORT, exit=True, file=_STDERR)
+        signal.setitimer(signal.ITIMER_PROF, self._limit_s * LAST_RESORT)
 
     def _said(self, frame: FrameType | None) -> str:
         step = self._run.step
         process = step.process if step is not None else None
         where = stands_at(frame, process)
-        return f"{step or 'the run'} has run for {self._limit_s:g} s, and stands at {where}"
+        passed_s = self._looks * self._limit_s / LOOKS
+        memory = "" if self._looks >= LOOKS else ", with all of the memory"
+        return f"{step or 'the run'} has run for {passed_s:g} s{memory}, and stands at {where}"
+
+
+def memory_left() -> float:
+    """The share of this machine's memory that is to be had; 1 where that is not known."""
+    try:
+        words = [line.split() for line in Path("/proc/meminfo").read_text().splitlines()]
+        known = {name: int(value) for name, value, *_ in words}
+        return known["MemAvailable:"] / known["MemTotal:"]
+    except (OSError, KeyError, ValueError):
+        return 1.0

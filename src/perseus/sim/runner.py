@@ -9,7 +9,7 @@ from perseus.sim.chance import Chance
 from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.load import load
 from perseus.sim.parallel import DiedError, spread
-from perseus.sim.patience import ENDLESS, STEP_LIMIT_S, Endless, limited
+from perseus.sim.patience import ENDLESS, LAST_SIGNAL, STEP_LIMIT_S, Endless, limited
 from perseus.sim.watch import Outcome, Violation
 from perseus.sim.world import Tracer, World
 
@@ -95,10 +95,11 @@ def run_many(
 
 def _died(died: DiedError) -> Outcome:
     """The process of a run ended: by ``patience``, or by somebody else, which is no verdict."""
-    if died.code < 0:
+    if died.code != -LAST_SIGNAL:
+        ending = f"by signal {-died.code}" if died.code < 0 else f"with exit code {died.code}"
         raise UnavailableError(
-            f"the process that ran seed {died.seed} was ended by signal {-died.code}",
-            hint=f"is memory short? by itself: --seed {died.seed}",
+            f"the process that ran seed {died.seed} ended {ending}",
+            hint=f"does the program end it, or is memory short? by itself: --seed {died.seed}",
         )
     violation = Violation(ENDLESS, "where it stands is told above", 0.0)
     return Outcome(died.seed, violation, frozenset(), 0, 0, 0, 0.0)
