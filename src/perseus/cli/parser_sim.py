@@ -42,7 +42,10 @@ perseus sim raft.py:Raft --seed 410 --diagram --picture raft.svg""",
         "--processes", type=whole(), default=0, metavar="N", help="at once; default: one a core"
     )
     sim.add_argument(
-        "--step-limit", default="10s", metavar="TIME", help="true time of a step; default 10s"
+        "--step-limit",
+        default="10s",
+        metavar="TIME",
+        help="true time of a step; default 10s, 0 for no limit",
     )
     sim.add_argument("--no-shrink", action="store_true", help="do not make a failing run smaller")
     _add_explore(sim)

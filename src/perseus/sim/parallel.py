@@ -1,4 +1,4 @@
-"""The same for many seeds in several processes, the outcomes in the order of the seeds.
+"""Many seeds in several processes, the outcomes in the order of the seeds.
 
 The processes are forked and end with this one, however that ends. Each is asked for a few
 seeds at a time and sends each outcome as it comes, so it is known which seed it was at
@@ -161,6 +161,7 @@ def _work(
                 made = run(seeds[place])
             except Exception as error:
                 made = error
-            # What an algorithm prints comes out also when this process is ended.
-            sys.stdout.flush()
+            # What an algorithm prints comes out also when this process is ended, if anybody reads.
+            with suppress(OSError):
+                sys.stdout.flush()
             connection.send(made)
