@@ -175,7 +175,7 @@ def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path) 
         assert (found[1]["state"], found[1]["restarts"]) in (("up", 0), ("down", 0))
         return str(found[0]["ending"])
 
-    assert until(ending, "n1 has ended") == "ended with exit code 70"
+    assert until(ending, "n1 has ended") == "ended with exit code 70: a handler raised"
     job_id = lab.runs.jobs(run)["n1"]
     assert "ValueError: on purpose" in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
     lab.algo("stop", run.run).ok()

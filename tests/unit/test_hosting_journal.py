@@ -1,7 +1,10 @@
 """What was committed is there again; what was not may be cut off; rot is told."""
 
 import asyncio
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from perseus.algo.codec import Codec
 from perseus.algo.durability import GONE
 from perseus.algo.library.raft.messages import Entry
-from perseus.errors import CorruptError
+from perseus.errors import CorruptError, FullError
 from perseus.hosting.journal import DiskJournal
 
 CODEC = Codec([Entry])
@@ -90,4 +93,51 @@ def test_a_log_that_was_not_finished_does_not_count(tmp_path: Path) -> None:
     journal = _open(tmp_path)
     _commit(journal, ("n1", {("term",): 1}))
     (tmp_path / "log.new").write_bytes(b"half")
+    assert dict(_open(tmp_path).load("n1")) == {("term",): 1}
+
+
+FILLS = """
+import asyncio, resource, sys
+from pathlib import Path
+from perseus.algo.codec import Codec
+from perseus.errors import FullError
+from perseus.hosting.journal import DiskJournal
+
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+journal = DiskJournal(folder, Codec([]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+for term in range(1, 1000):
+    try:
+        asyncio.run(journal.commit([("n1", {("term",): term})]))
+    except FullError as error:
+        sys.exit(f"{term} {error.message}")
+"""
+
+
+@pytest.mark.parametrize("beyond_bytes", range(24))
+def test_a_write_that_has_room_for_a_part_alone_is_not_done(
+    tmp_path: Path, beyond_bytes: int
+) -> None:
+    """The system writes what fits and says so; only the next write is refused."""
+    words = [sys.executable, "-c", FILLS, str(tmp_path), str(300 + beyond_bytes)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    term, said = done.stderr.split(" ", 1)
+    assert f"{tmp_path} cannot be written: File too large" in said
+    assert dict(_open(tmp_path).load("n1")) == {("term",): int(term) - 1}
+
+
+def test_a_start_that_has_no_room_leaves_nothing_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _commit(_open(tmp_path), ("n1", {("term",): 1}))
+    before = sorted(path.name for path in tmp_path.iterdir())
+
+    def refused(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", refused)
+        with pytest.raises(FullError, match="No space left"):
+            _open(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert dict(_open(tmp_path).load("n1")) == {("term",): 1}

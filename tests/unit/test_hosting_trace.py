@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from perseus.hosting import trace
 from perseus.hosting.merge import Traces
 
@@ -78,3 +80,30 @@ def test_a_full_trace_ends_and_says_so_once(tmp_path: Path) -> None:
     traces.add("n1", again)
     assert traces.full == {"n1"}
     assert traces.missing == ["n1's trace is full and ends before the process"]
+
+
+def test_a_disk_without_room_for_it_is_told() -> None:
+    program = "from perseus.hosting import trace; trace.tell('fault', 'n1', 'kill')"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert b"FullError: the trace cannot be written: No space left on device" in done.stderr
+
+
+DIES = """
+from perseus.errors import CorruptError, FullError
+from perseus.hosting.process import Hosted
+import sys
+
+error = {"full": FullError("no room"), "rot": CorruptError("rot"), "bug": ValueError("bug")}
+Hosted._failed(None, type("Process", (), {"id": "n1"}), error[sys.argv[1]])
+print("it goes on")
+"""
+
+
+@pytest.mark.parametrize(("why", "code"), [("full", 74), ("rot", 65), ("bug", 70)])
+def test_a_process_ends_also_where_there_is_no_room_for_its_last_words(why: str, code: int) -> None:
+    with open("/dev/full", "wb") as full:
+        words = [sys.executable, "-c", DIES, why]
+        assert subprocess.run(words, stdout=full, stderr=full, check=False).returncode == code

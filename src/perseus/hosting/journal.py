@@ -9,9 +9,10 @@ end, which was never acknowledged: it is cut off. What is broken before the end 
 """
 
 import asyncio
+import contextlib
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,14 +37,15 @@ class DiskJournal:
     """The durable state of the processes of one node in ``folder``; one program at a time."""
 
     def __init__(self, folder: Path, codec: Codec, growth_bytes: int = GROWTH_BYTES) -> None:
-        """Reads what is there, and counts this start durably. Raises CorruptError."""
+        """Reads what is there, and counts this start durably. Raises CorruptError, FullError."""
         self._folder = folder
         self._codec = codec
         self._growth_bytes = growth_bytes
         self._disks: dict[Id, dict[Key, Any]] = {}
         # How often it was opened before.
         self.restarts = -1
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _told(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._number = self._read()
         self.restarts += 1
         self._file: BinaryIO
@@ -75,11 +77,16 @@ class DiskJournal:
         disks = [self._changes(name, disk) for name, disk in self._disks.items()]
         content = _encode([self.restarts, disks])
         temporary = path.with_suffix(".new")
-        made = open(temporary, "wb", buffering=0)  # noqa: SIM115
-        made.write(_framed(content))
-        os.fsync(made.fileno())
-        os.rename(temporary, path)
-        _sync(self._folder)
+        try:
+            with _told(self._folder):
+                made = open(temporary, "wb", buffering=0)  # noqa: SIM115
+                _write(made, _framed(content))
+                os.rename(temporary, path)
+                _sync(self._folder)
+        except FullError:
+            # What there is of it would keep the disk full.
+            temporary.unlink(missing_ok=True)
+            raise
         if hasattr(self, "_file"):
             self._file.close()
         self._file = made
@@ -89,11 +96,8 @@ class DiskJournal:
                 self._path(number).unlink(missing_ok=True)
 
     def _append(self, content: bytes) -> None:
-        try:
-            self._file.write(_framed(content))
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise FullError(f"{self._folder} cannot be written: {error.strerror}") from None
+        with _told(self._folder):
+            _write(self._file, _framed(content))
         self._size += len(content) + _HEAD.size
 
     def _changes(self, name: Id, changes: Mapping[Key, Any]) -> list[Any]:
@@ -133,6 +137,24 @@ class DiskJournal:
             changes: Changes = {decode(key): decode(value) for key, value in kept}
             changes |= {decode(key): GONE for key in gone}
             apply(self._disks.setdefault(name, {}), changes)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Generator[None, None, None]:
+    """What the operating system refuses, as a FullError."""
+    try:
+        yield
+    except OSError as error:
+        raise FullError(f"{folder} cannot be written: {error.strerror}") from None
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    """All of it, durably. On a disk that gets full, a write may take a part alone, and the next
+    one fails."""
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+    os.fsync(file.fileno())
 
 
 def _framed(content: bytes) -> bytes:

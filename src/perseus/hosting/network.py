@@ -18,7 +18,7 @@ from perseus.errors import PerseusError, RefusedError
 from perseus.hosting.certificate import SERVER_OPTIONS, RunCertificate
 from perseus.hosting.run import root
 from perseus.proto.v1 import algo_pb2
-from perseus.rpc import services
+from perseus.rpc import services, status
 
 QUEUE_MAXIMUM_LETTERS = 10_000
 QUEUE_MAXIMUM_BYTES = 16 << 20
@@ -118,7 +118,12 @@ class Server(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     async def _befall(self, request: algo_pb2.BefallRequest, context: Any) -> Any:
         await self._admit(context, is_control=True)
-        return await self._handlers.befall(request)
+        try:
+            return await self._handlers.befall(request)
+        except PerseusError as error:
+            code = getattr(grpc.StatusCode, status.grpc_status_name(error))
+            trailer = (status.TRAILER, status.to_proto(error).SerializeToString())
+            await context.abort(code, error.message, (trailer,))
 
     async def _look(self, request: algo_pb2.LookRequest, context: Any) -> Any:
         await self._admit(context, is_control=True)

@@ -6,6 +6,7 @@ stdout. It ends when its task is gone.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -15,16 +16,13 @@ from pathlib import Path
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, Step
 from perseus.algo.process import Envelope, Id, Process
-from perseus.errors import InvalidError, PerseusError
+from perseus.errors import CorruptError, FullError, InvalidError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.journal import DiskJournal
-from perseus.hosting.run import RECORD, Run, root
+from perseus.hosting.run import EXIT_DAMAGED, EXIT_FULL, EXIT_RAISED, RECORD, Run, root
 from perseus.hosting.stepping import Shared
 from perseus.hosting.trace import Tracer, tell
 from perseus.proto.v1 import algo_pb2
-
-# As sysexits(3) has it: a handler raised.
-EXIT_RAISED = 70
 
 
 class Hosted:
@@ -87,12 +85,22 @@ class Hosted:
 
     def _failed(self, process: Process, error: BaseException) -> None:
         """A handler raised, or the disk: the process is over, as in any crash."""
-        tell("raised", process.id, f"{type(error).__name__}: {error}")
-        if not isinstance(error, PerseusError):
-            sys.excepthook(type(error), error, error.__traceback__)
-        sys.stderr.write(f"{process.id}: {type(error).__name__}: {error}\n")
-        sys.stderr.flush()
-        os._exit(EXIT_RAISED)
+        try:
+            tell("raised", process.id, f"{type(error).__name__}: {error}")
+            if not isinstance(error, PerseusError):
+                sys.excepthook(type(error), error, error.__traceback__)
+            sys.stderr.write(f"{process.id}: {type(error).__name__}: {error}\n")
+            sys.stderr.flush()
+        finally:
+            # Also where there is no room for these words: it must not stay as if it went on.
+            os._exit(exit_code(error))
+
+
+def exit_code(error: BaseException) -> int:
+    """By which its task knows why a process ended."""
+    if isinstance(error, FullError):
+        return EXIT_FULL
+    return EXIT_DAMAGED if isinstance(error, CorruptError) else EXIT_RAISED
 
 
 def main() -> None:
@@ -104,7 +112,10 @@ def main() -> None:
         hosted = Hosted(run, root(process), Path(folder))
         asyncio.run(hosted.serve(int(descriptor), Shared(int(step))))
     except PerseusError as error:
-        sys.exit(f"{process}: {error}")
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{process}: {error}\n")
+            sys.stderr.flush()
+        os._exit(exit_code(error))
 
 
 if __name__ == "__main__":

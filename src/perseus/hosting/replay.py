@@ -36,6 +36,8 @@ class Checked:
     messages: int = 0
     crashes: int = 0
     lasted_s: float = 0.0
+    # What is not known of the run, in sentences; what held, held of the rest.
+    missing: Sequence[str] = ()
     # The last events, as ``sim.diagram`` draws them.
     events: Sequence[Happened] = ()
 
@@ -107,8 +109,14 @@ class Replay:
             self.messages,
             self.crashes,
             self.now,
+            self._missing(lines),
             list(self._events),
         )
+
+    def _missing(self, lines: Sequence[Line]) -> list[str]:
+        lost = ", ".join(sorted(self._lost_clients(lines)))
+        told = "{} lost what it had seen, and with it the history that is judged"
+        return [*self._traces.missing, *([told.format(lost)] if lost else [])]
 
     def _go(self, lines: Sequence[Line]) -> None:
         settled = last_fault(lines)

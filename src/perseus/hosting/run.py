@@ -19,6 +19,11 @@ from perseus.hosting import program
 FOLDER = "/algo"
 RECORD = "run.json"
 JOBS = "jobs.json"
+# How a process ends, as sysexits(3) has it: a handler raised; what was durable is damaged; a disk
+# has no room.
+EXIT_RAISED = 70
+EXIT_DAMAGED = 65
+EXIT_FULL = 74
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ SIGKILL and a new start with what was durable, SIGSTOP, letters that are dropped
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -17,12 +18,12 @@ from pathlib import Path
 
 from perseus.algo.process import Id
 from perseus.client.cluster import Cluster
-from perseus.errors import NotFoundError, PerseusError
+from perseus.errors import FullError, NotFoundError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.certificate import RunCertificate
 from perseus.hosting.hearing import Hearing
 from perseus.hosting.network import Network, Server
-from perseus.hosting.run import Run
+from perseus.hosting.run import EXIT_DAMAGED, EXIT_FULL, EXIT_RAISED, Run
 from perseus.hosting.stepping import ASK, Place, Shared
 from perseus.hosting.trace import tell
 from perseus.proto.v1 import algo_pb2
@@ -135,8 +136,10 @@ class Supervisor:
             child.kill()
         code = await asyncio.to_thread(child.wait)
         self._is_paused = False
-        self._ending = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        tell("crash", self._process, self._ending)
+        self._ending = _ending(code)
+        # Where there is no room for it, the next life's first line says as much.
+        with contextlib.suppress(FullError):
+            tell("crash", self._process, self._ending)
 
     def _spawn(self, descriptor: int, step: int) -> "subprocess.Popen[bytes]":
         # Not asyncio's form of it, which loses the exit code when a signal meets the end.
@@ -167,7 +170,8 @@ class Supervisor:
             self._stuck_at = found
             if not self._is_told:
                 self._is_told = True
-                tell("stuck", self._process, f"in {found.handler} at {found.line}")
+                with contextlib.suppress(FullError):
+                    tell("stuck", self._process, f"in {found.handler} at {found.line}")
         step.expect()
         self._signal(ASK)
 
@@ -271,6 +275,17 @@ class Supervisor:
         if self._is_paused:
             return "paused"
         return "stuck" if self._stuck_since_s else "up"
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"killed by signal {-code}"
+    said = {
+        EXIT_RAISED: ": a handler raised",
+        EXIT_DAMAGED: ": its journal is damaged",
+        EXIT_FULL: ": its journal or trace cannot be written, the disk is full",
+    }
+    return f"ended with exit code {code}{said.get(code, '')}"
 
 
 def host_of(cluster: Cluster, node: str) -> str:

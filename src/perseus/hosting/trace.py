@@ -32,6 +32,7 @@ from perseus.algo.codec import Codec
 from perseus.algo.driver import Step
 from perseus.algo.durability import GONE, Changes
 from perseus.algo.process import Id
+from perseus.errors import FullError
 from perseus.sim.trace import brief
 
 # A task writes no more than this of it; the run goes on without.
@@ -59,6 +60,8 @@ class Tracer:
         self.contents: dict[int, bytes] = {}
         self.clocks: dict[int, int] = {}
         self._is_full = False
+        # What was written last, by the process before, may be torn.
+        self._begin = b"\n"
 
     def heard(self, sender: Id, life: int, mark: int, clock: int) -> None:
         """A letter has come, and its step is about to be taken."""
@@ -69,6 +72,8 @@ class Tracer:
         self.contents.clear()
         self.clocks.clear()
         lines = [encode(self._line(step)) for step in steps]
+        lines[0] = self._begin + lines[0]
+        self._begin = b""
         if not self._is_full:
             self._is_full = put_down(lines)
 
@@ -112,16 +117,14 @@ class Tracer:
 
 def put_down(lines: Iterable[bytes]) -> bool:
     """Writes whole lines to stdout; whether it is full, and there are no more of them: after
-    a gap nobody could follow it."""
+    a gap nobody could follow it. Raises FullError where the disk has no room."""
     if os.path.exists(FULL):
         return True
     data = b"\n".join([*lines, b""])
     if os.fstat(STDOUT).st_size + len(data) > TRACE_MAXIMUM_BYTES:
         data = encode({"k": "full", "p": "", "at": time.time(), "what": ""}) + b"\n"
         open(FULL, "wb").close()
-    view = memoryview(data)
-    while view:
-        view = view[os.write(STDOUT, view) :]
+    _Stdout().write(data)
     return os.path.exists(FULL)
 
 
@@ -152,8 +155,11 @@ class _Stdout:
 
     def write(self, data: bytes) -> int:
         view = memoryview(data)
-        while view:
-            view = view[os.write(STDOUT, view) :]
+        try:
+            while view:
+                view = view[os.write(STDOUT, view) :]
+        except OSError as error:
+            raise FullError(f"the trace cannot be written: {error.strerror}") from None
         return len(data)
 
 

@@ -161,17 +161,17 @@ def check(invocation: Invocation) -> int:
         _tell(invocation, checked, traces)
     if options.picture:
         said = {"held": "all properties held", "not known": "not known, a part is not there"}
-        title = f"run {found.run}: {checked.violation or said[_verdict(checked, traces)]}"
+        title = f"run {found.run}: {checked.violation or said[_verdict(checked)]}"
         keep_picture(options.picture, diagram.svg(checked.events, title))
         console.say(f"the picture is in {options.picture}")
-    return _EXITS[_verdict(checked, traces)]
+    return _EXITS[_verdict(checked)]
 
 
-def _verdict(checked: Checked, traces: Traces) -> str:
+def _verdict(checked: Checked) -> str:
     """A key of ``_EXITS``."""
     if checked.violation is not None:
         return "broken"
-    return "not known" if traces.missing else "held"
+    return "not known" if checked.missing else "held"
 
 
 def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
@@ -188,17 +188,17 @@ def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
             console.line(f"{kind:10}  {name}: {said}")
     if not checked.properties:
         console.say("it has no properties: that each step was taken as it says was checked alone")
-    if _verdict(checked, traces) == "not known":
+    if _verdict(checked) == "not known":
         taken = sum(traces.taken.values())
         console.line(
             f"{console.colour('not known', 'yellow')}: {taken} of {taken + traces.cut} events"
-            " were checked, and those are not all of the run"
+            " were checked, and not all of the run is known"
         )
     console.say(
         f"{counted(checked.steps, 'step')}, {counted(checked.messages, 'message')},"
         f" {counted(checked.crashes, 'crash', 'crashes')} in {checked.lasted_s:.1f} s"
     )
-    for sentence in traces.missing:
+    for sentence in checked.missing:
         console.say(sentence)
     if traces.cut and not traces.missing:
         console.say(f"the last {traces.cut} events came while the traces were read")
@@ -224,14 +224,14 @@ def _checked_as_json(found: Run, checked: Checked) -> dict[str, Any]:
 
 def _traces_as_json(checked: Checked, traces: Traces) -> dict[str, Any]:
     return {
-        "verdict": _verdict(checked, traces),
+        "verdict": _verdict(checked),
         "checked": [
             {"process": process, "events": taken, "left_out": len(traces.lines[process]) - taken}
             for process, taken in traces.taken.items()
         ],
         "cut": traces.cut,
         "torn": traces.torn,
-        "missing": traces.missing,
+        "missing": checked.missing,
     }
 
 

@@ -1,0 +1,137 @@
+"""A run whose nodes go away and come back: the master's node by SIGKILL, another by SIGSTOP."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import harness
+import pytest
+from algo_harness import Lab
+from harness import FAST_LEASE, until
+
+from perseus.algo.process import Id
+from perseus.cli import devcluster
+from perseus.hosting import trace
+from perseus.hosting.check import fetch
+from perseus.hosting.run import Run
+
+KV = "perseus.algo.library.kv:Kv"
+# While the master is away nodes hold on to their tasks for so long.
+PATIENT = {**FAST_LEASE, "lease_s": "60"}
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Lab]:
+    yield from _lab(tmp_path, PATIENT)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Lab]:
+    yield from _lab(tmp_path, FAST_LEASE)
+
+
+def _lab(folder: Path, settings: dict[str, str]) -> Iterator[Lab]:
+    with harness.cluster(folder, 3, settings) as cluster:
+        made = Lab(cluster)
+        with made.client:
+            yield made
+
+
+def _folder(lab: Lab, run: Run, process: Id) -> Path:
+    return lab.cluster.folder / run.nodes[process] / "algo" / run.run / process
+
+
+def _answered(lab: Lab, run: Run) -> int:
+    """How much clients have been told, by what is on the disk of their node: nobody else can be
+    asked while the master is away."""
+    lines = b"".join((_folder(lab, run, each) / "trace").read_bytes() for each in run.clients)
+    return lines.count(b'"what":"Done(')
+
+
+def _is_over(lab: Lab, run: Run, process: Id) -> bool:
+    """Whether no attempt holds the process's folder."""
+    with open(_folder(lab, run, process) / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
+
+
+def _lives(lab: Lab, run: Run, process: Id) -> list[int]:
+    return [line["l"] for line in fetch(lab.runs, run).lines[process] if line["k"] == "start"]
+
+
+def _on(run: Run, node: str) -> list[Id]:
+    return [process for process, name in run.nodes.items() if name == node]
+
+
+def test_it_goes_on_while_the_master_is_away(patient: Lab) -> None:
+    run = patient.start(KV, 5)
+    assert _on(run, "node-1") == ["n1", "n4"] and run.nodes["client1"] == "node-3"
+    patient.go_on(run)
+    devcluster.kill(patient.cluster.folder, "node-1")
+    before = _answered(patient, run)
+    until(lambda: _answered(patient, run) > before + 20, "clients are answered without the master")
+    devcluster.up(3, patient.cluster.folder)
+    until(lambda: all(len(_lives(patient, run, p)) > 1 for p in ("n1", "n4")), "n1, n4 are back")
+    patient.go_on(run)
+    code, said = patient.check(run)
+    assert (code, said["verdict"], said["missing"]) == (0, "held", []), said
+    judged = {each["name"]: each["said"] for each in said["properties"]}
+    assert judged["history is linearizable"] == "held"
+    for process in run.nodes:
+        lives = _lives(patient, run, process)
+        assert lives == [*range(len(lives))], "its trace is whole"
+        assert (len(lives) > 1) == (process in ("n1", "n4")), "the others went on"
+    patient.algo("stop", run.run).ok()
+
+
+def test_all_come_back_when_the_master_was_away_for_longer_than_a_lease(quick: Lab) -> None:
+    run = quick.start(KV, 3)
+    quick.go_on(run)
+    devcluster.kill(quick.cluster.folder, "node-1")
+    others = [*_on(run, "node-2"), *_on(run, "node-3")]
+    until(lambda: all(_is_over(quick, run, each) for each in others), "all are given up")
+    devcluster.up(3, quick.cluster.folder)
+    until(lambda: all(len(_lives(quick, run, each)) > 1 for each in run.nodes), "all are back")
+    quick.go_on(run)
+    for process in run.nodes:
+        lives = _lives(quick, run, process)
+        assert lives == [*range(len(lives))], "its trace is whole"
+    code, said = quick.check(run)
+    # Clients have their history in memory.
+    assert (code, said["verdict"], said["violation"]) == (3, "not known", None), said
+    assert said["missing"] == [
+        "client1, client2, client3 lost what it had seen, and with it the history that is judged"
+    ]
+    judged = {each["name"]: each["said"] for each in said["properties"]}
+    assert judged["what is committed stays"] == "held"
+    quick.algo("stop", run.run).ok()
+
+
+def test_a_node_that_was_frozen_comes_back_with_what_it_had(quick: Lab) -> None:
+    run = quick.start(KV, 3)
+    quick.go_on(run)
+    (frozen,) = _on(run, "node-2")
+    devcluster.pause(quick.cluster.folder, "node-2")
+    try:
+        assert "unreachable" in quick.algo("ps", run.run).ok().text
+        quick.go_on(run)
+
+        def is_lost() -> bool:
+            return {node.name: node.state for node in quick.client.nodes()}["node-2"] == "lost"
+
+        until(is_lost, "the master takes it for lost")
+        quick.go_on(run)
+    finally:
+        devcluster.resume(quick.cluster.folder, "node-2")
+    until(lambda: len(_lives(quick, run, frozen)) > 1, "it is back")
+    quick.go_on(run)
+    lines = fetch(quick.runs, run).lines[frozen]
+    starts = [line for line in lines if line["k"] == "start"]
+    assert [line["l"] for line in starts] == [*range(len(starts))] and starts[-1]["d"]
+    assert all(trace.content_of(key) for key, _ in starts[-1]["d"])
+    code, said = quick.check(run)
+    assert (code, said["verdict"], said["missing"]) == (0, "held", []), said
+    quick.algo("stop", run.run).ok()
