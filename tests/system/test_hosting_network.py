@@ -146,6 +146,21 @@ def test_who_controls_the_run_is_answered() -> None:
     asyncio.run(main())
 
 
+def test_pauses_between_two_connects_are_ours_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC's own grow to two minutes."""
+    given: dict[str, Any] = {}
+
+    def channel(address: str, credentials: Any, options: Any) -> None:
+        given.update(options)
+
+    monkeypatch.setattr(grpc.aio, "secure_channel", channel)
+    certificate("r1", "n2").channel("127.0.0.1:1")
+    assert given["grpc.initial_reconnect_backoff_ms"] == 50
+    assert given["grpc.max_reconnect_backoff_ms"] == 250
+    # What gRPC calls the least pause is how long one attempt may take.
+    assert given["grpc.min_reconnect_backoff_ms"] == 1000
+
+
 def test_a_peer_that_moved_is_found_again() -> None:
     """It begins anew on another port, as a task does that is started again."""
 
