@@ -9,11 +9,30 @@ import pytest
 from algo_harness import Lab
 from harness import ROOT, until
 
+from perseus.algo.workloads import CLIENTS
 from perseus.hosting.check import fetch
 from perseus.hosting.run import Run
 
 SOLUTIONS = "perseus.algo.workloads.solutions"
 BUGS = ROOT / "tests/sim/workload_bugs.py"
+
+# What each problem promises above all; and which are tried at the same time.
+PROMISES = {
+    "broadcast": "every node has all that was acknowledged",
+    "echo": "what comes back is what was said",
+    "g-counter": "every node has the sum of what was acknowledged",
+    "g-set": "every node has all that was acknowledged",
+    "kafka": "logs are in order and whole",
+    "lin-kv": "history is linearizable",
+    "pn-counter": "every node has the sum of what was acknowledged",
+    "txn-list-append": "transactions are serializable",
+    "unique-ids": "no id is given twice",
+}
+GROUPS = [
+    ("broadcast", "lin-kv", "txn-list-append"),
+    ("echo", "g-set", "unique-ids"),
+    ("g-counter", "kafka", "pn-counter"),
+]
 
 MAIN = """
 from perseus.algo import Process, on
@@ -39,6 +58,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             yield made
 
 
+def _module(name: str) -> str:
+    return "counters" if name.endswith("-counter") else name.replace("-", "_")
+
+
 def _answered(lab: Lab, run: Run) -> int:
     """How many answers clients have got."""
     lines = fetch(lab.runs, run).lines
@@ -62,15 +85,9 @@ def _settled(lab: Lab, run: Run) -> Any:
     return until(judged, "all properties are judged")
 
 
-def test_solutions_hold_through_a_kill_and_a_partition(lab: Lab) -> None:
-    names = {
-        "broadcast": "every node has all that was acknowledged",
-        "lin-kv": "history is linearizable",
-        "txn-list-append": "transactions are serializable",
-    }
-    runs = {
-        name: lab.start(f"{SOLUTIONS}.{name.replace('-', '_')}:Node", 3, name) for name in names
-    }
+@pytest.mark.parametrize("names", GROUPS, ids=" ".join)
+def test_solutions_hold_through_a_kill_and_a_partition(lab: Lab, names: tuple[str, ...]) -> None:
+    runs = {name: lab.start(f"{SOLUTIONS}.{_module(name)}:Node", 3, name) for name in names}
     for run in runs.values():
         assert run.clients[:3] == ("client1", "client2", "client3")
         _go_on(lab, run)
@@ -80,9 +97,24 @@ def test_solutions_hold_through_a_kill_and_a_partition(lab: Lab) -> None:
         lab.algo("heal", run.run).ok()
     for name, run in runs.items():
         judged = _settled(lab, run)
-        assert judged[names[name]] == judged["every client is answered"] == "held"
+        assert judged[PROMISES[name]] == judged["every client is answered"] == "held"
         lab.algo("stop", run.run).ok()
     assert lab.leftovers() == []
+
+
+def test_every_problem_is_tried() -> None:
+    assert sorted(PROMISES) == sorted(CLIENTS) == sorted(name for group in GROUPS for name in group)
+
+
+def test_a_mistake_that_a_kill_brings_to_light_is_found(lab: Lab) -> None:
+    """Ids are counted in memory: after a crash they are given again."""
+    run = lab.start(f"{BUGS}:CountsInMemory", 3, "unique-ids")
+    _go_on(lab, run)
+    assert lab.check(run)[1]["verdict"] == "held"
+    lab.algo("kill", run.run, "n1,n2,n3").ok()
+    until(lambda: lab.check(run)[0] == 1, "the same id is found twice")
+    assert lab.check(run)[1]["violation"]["property"] == "always no id is given twice"
+    lab.algo("stop", run.run).ok()
 
 
 def test_a_mistake_is_found(lab: Lab) -> None:
