@@ -32,6 +32,9 @@ class Still:
         self.set.append((seconds, handler, arguments))
         return NoTimer()
 
+    def taken(self, value: Any) -> Any:
+        return value
+
 
 def alone(
     kind: type[Some], disk: Mapping[Any, Any], ids: tuple[str, ...] = ("n1",), **options: Any

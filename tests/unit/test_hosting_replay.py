@@ -3,16 +3,18 @@
 import asyncio
 import base64
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from perseus.algo import Layout, Process, always, on
+from perseus.algo import Layout, Process, always, durable, on
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, MemoryJournal, Step
 from perseus.algo.library import kv
 from perseus.algo.library.raft.messages import Done, Query
 from perseus.algo.process import Envelope, Id
+from perseus.algo.values import Values
 from perseus.hosting import trace
 from perseus.hosting.merge import Line, Mark, Traces, mark_of
 from perseus.hosting.replay import Checked, Replay
@@ -95,7 +97,7 @@ class Lab:
         def failed(failing: Process, error: BaseException) -> None:
             raise error
 
-        driver = Driver(self.journals[process], transmit, failed, settled)
+        driver = Driver(self.journals[process], transmit, failed, Values(self.codec), settled)
         self.drivers[process] = driver
         place = self.run.place(process, self.lives[process])
         driver.start(self.layout.groups[place.group].kind, place)
@@ -363,3 +365,64 @@ def test_it_stops_at_the_first_violation(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(main())
     violation = lab.check().violation
     assert violation is not None and violation.name == "always never three"
+
+
+@dataclass(frozen=True)
+class Box:
+    items: dict[str, int]
+
+
+class Changer(Process):
+    """Changes what it got, and what it sent."""
+
+    log: list[Any] = durable([[]])
+
+    def start(self) -> None:
+        self.count = 0
+        if self.id == "n1":
+            self.after(0.001, self.tell)
+
+    def tell(self) -> None:
+        box = Box({"count": self.count})
+        self.send("n2", box)
+        box.items["count"] = -1
+
+    @on(Box)
+    def got(self, sender: Id, message: Box) -> None:
+        self.count += 1
+        assert message.items["count"] >= 0
+        self.log[0] = [*self.log[0], message.items]
+        message.items["count"] += 1
+        if self.count < 5:
+            self.send(sender, message)
+            message.items["count"] = -1
+
+
+class InPlace(Changer):
+    """And what is durable to it."""
+
+    @on(Box)
+    def got(self, sender: Id, message: Box) -> None:
+        super().got(sender, message)
+        self.after(0.0, self.log[0].append, "once more")
+
+
+@pytest.mark.parametrize("kind", [Changer, InPlace])
+def test_what_a_step_changes_in_place(kind: type[Process], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it got, and what it has sent, is its own affair; what is durable is not."""
+    lab = Lab(kind, monkeypatch)
+
+    async def main() -> None:
+        for process in lab.written:
+            lab.start(process)
+        await lab.until(lambda: len(lab.written["n1"]) >= 6 and len(lab.written["n2"]) >= 6)
+        for driver in lab.drivers.values():
+            await driver.close()
+
+    asyncio.run(main())
+    violation = lab.check().violation
+    if kind is Changer:
+        assert violation is None, str(violation)
+    else:
+        assert violation is not None and violation.name == "durable"
+        assert "log[0], durable to InPlace, was changed in place" in violation.said

@@ -6,15 +6,17 @@ carry their class's name and its ``version`` (a ClassVar, 1 where there is none)
 that is missing takes its default, a newer version than is known here is refused.
 """
 
+import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from perseus.algo.kept import Kept
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
 from perseus.errors import IncompatibleError, InvalidError
@@ -23,10 +25,21 @@ DEPTH_MAXIMUM = 64
 # One message or one value; more is a mistake, or somebody's attack.
 SIZE_MAXIMUM_BYTES = 16 << 20
 
-_PLAIN = frozenset({int, str, bytes, float, bool, type(None)})
-_TUPLE, _RECORD, _ENUM, _SET, _LIST, _MAP, _BIG = range(7)
+PLAIN: frozenset[type] = frozenset({int, str, bytes, float, bool, type(None)})
+_TUPLE, _RECORD, _ENUM, _FROZENSET, _LIST, _MAP, _BIG, _SET = range(8)
 # msgpack has integers of 64 bits.
 _INTEGERS = range(-(1 << 63), 1 << 64)
+_HINT = "use numbers, text, bytes, tuples, enums and @dataclass(frozen=True)"
+
+
+class Record(NamedTuple):
+    """What is known of a class of dataclasses."""
+
+    name: str
+    version: int
+    # Of its fields, and what reads them from a value.
+    names: tuple[str, ...]
+    read: Callable[[Any], tuple[Any, ...]]
 
 
 class Codec:
@@ -42,6 +55,7 @@ class Codec:
                     f" {kind.__module__}",
                     hint="messages of one algorithm have different names",
                 )
+        self._records: dict[type, Record] = {}
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder()
 
@@ -61,9 +75,35 @@ class Codec:
                     found[id(value)] = value
         return Codec(found.values())
 
+    @property
+    def longest_name_bytes(self) -> int:
+        """Of all names that a value's bytes may have: of classes, fields and members."""
+        names = [*self._classes]
+        for kind in self._classes.values():
+            names += (
+                kind.__members__
+                if issubclass(kind, Enum)
+                else [f.name for f in fields(cast(Any, kind))]
+            )
+        return max((len(name.encode()) for name in names), default=0)
+
     def encode(self, value: Any) -> bytes:
         """The value as bytes; raises InvalidError for what cannot be told to others."""
-        return self._encoder.encode(self._plain(value, 0))
+        if value.__class__ is Kept:
+            value = value.value
+        try:
+            content = self._encoder.encode(self._plain(value, 0))
+        except OverflowError:
+            content = self._encoder.encode(_without_big(self._plain(value, 0)))
+        except UnicodeEncodeError as error:
+            said = f"{error.object[error.start : error.end]!r} is no text that UTF-8 has"
+            raise InvalidError(said, hint="bytes, for what is not text") from None
+        if len(content) > SIZE_MAXIMUM_BYTES:
+            raise InvalidError(
+                f"it takes {len(content)} bytes, and the most is {SIZE_MAXIMUM_BYTES} (16 MiB)",
+                hint="send and keep it in parts, or only what is new of it",
+            )
+        return content
 
     def decode(self, data: bytes) -> Any:
         """The value; raises InvalidError or IncompatibleError."""
@@ -74,130 +114,163 @@ class Codec:
         except (msgspec.DecodeError, TypeError, IndexError, KeyError, ValueError) as error:
             raise InvalidError(f"these bytes are no value: {error}") from None
 
+    def record(self, kind: type) -> Record:
+        """A class of dataclasses; raises InvalidError for one whose values cannot be told, or
+        not be made again from what was told."""
+        found = self._records.get(kind)
+        if found is None:
+            name = self.name_of(kind)
+            names = tuple(field.name for field in fields(cast(Any, kind)))
+            _check_makes(kind, names)
+            found = self._records[kind] = Record(name, _version(kind), names, _reader(names))
+        return found
+
     def _plain(self, value: Any, depth: int) -> Any:
         kind = value.__class__
-        if kind in _PLAIN:
-            if kind is int and value not in _INTEGERS:
-                return [_BIG, str(value)]
+        if kind in PLAIN:
             return value
         if depth > DEPTH_MAXIMUM:
-            raise InvalidError(f"a value that is nested more than {DEPTH_MAXIMUM} deep")
-        deeper = depth + 1
+            raise InvalidError(f"it is nested more than {DEPTH_MAXIMUM} deep", hint="in parts")
+        if kind is tuple:
+            return [_TUPLE, *self._plain_each(value, depth + 1)]
+        record = self._records.get(kind)
+        if record is not None:
+            return self._plain_record(value, record, depth + 1)
         if isinstance(value, Enum):
-            return [_ENUM, self._name(kind), value.name]
-        if isinstance(value, tuple) and kind is tuple:
-            return [_TUPLE, *(self._plain(item, deeper) for item in value)]
-        if isinstance(value, list):
-            return [_LIST, *(self._plain(item, deeper) for item in value)]
-        if isinstance(value, set | frozenset):
-            return [_SET, *sorted((self._plain(item, deeper) for item in value), key=repr)]
+            return [_ENUM, self.name_of(kind), _member(value)]
         if isinstance(value, dict):
-            pairs = value.items()
-            return [_MAP, *([self._plain(k, deeper), self._plain(v, deeper)] for k, v in pairs)]
+            keys = self._plain_each(value, depth + 1)
+            return [_MAP, *zip(keys, self._plain_each(value.values(), depth + 1), strict=True)]
+        if isinstance(value, list):
+            return [_LIST, *self._plain_each(value, depth + 1)]
+        if isinstance(value, set | frozenset):
+            tag = _SET if isinstance(value, set) else _FROZENSET
+            return [tag, *sorted(self._plain_each(value, depth + 1), key=repr)]
         if is_dataclass(value):
-            items = {f.name: self._plain(getattr(value, f.name), deeper) for f in fields(value)}
-            return [_RECORD, self._name(kind), _version(kind), items]
+            return self._plain_record(value, self.record(kind), depth + 1)
+        raise InvalidError(f"a {kind.__name__} cannot be sent or kept", hint=_HINT)
+
+    def _plain_record(self, value: Any, record: Record, depth: int) -> Any:
+        items = self._plain_each(record.read(value), depth)
+        named = dict(zip(record.names, items, strict=True))
+        return [_RECORD, record.name, record.version, named]
+
+    def _plain_each(self, values: Iterable[Any], depth: int) -> list[Any]:
+        # Most are plain already: a call for each of them would cost more than all else.
+        return [v if v.__class__ in PLAIN else self._plain(v, depth) for v in values]
+
+    def name_of(self, kind: type) -> str:
+        """By which a class is known; raises InvalidError where it is not."""
+        if self._classes.get(kind.__name__) is kind:
+            return kind.__name__
+        if is_dataclass(kind) and not cast(Any, kind).__dataclass_params__.frozen:
+            raise InvalidError(
+                f"a {kind.__name__} could change after it was sent or kept",
+                hint=f"@dataclass(frozen=True) above class {kind.__name__}; replace(value,"
+                " name=...) of dataclasses makes a changed copy",
+            )
         raise InvalidError(
-            f"a {kind.__name__} cannot be sent or kept",
-            hint="use numbers, text, bytes, tuples, enums and @dataclass(frozen=True)",
+            f"{kind.__name__} is not a message of this algorithm",
+            hint="define or import it in the module of the process",
         )
 
-    def _name(self, kind: type) -> str:
-        if self._classes.get(kind.__name__) is not kind:
-            raise InvalidError(
-                f"{kind.__name__} is not a message of this algorithm",
-                hint="define or import it in the module of the process",
-            )
-        return kind.__name__
-
     def _value(self, plain: Any, depth: int) -> Any:
-        if not isinstance(plain, list):
-            if isinstance(plain, dict):
-                raise ValueError("a map without a name")
+        if plain.__class__ in PLAIN:
             return plain
+        if plain.__class__ is not list:
+            raise ValueError("a map without a name")
         if depth > DEPTH_MAXIMUM:
             raise ValueError("too deep")
-        tag, *rest = plain
-        deeper = depth + 1
-        if tag == _TUPLE:
-            return tuple(self._value(item, deeper) for item in rest)
+        tag, deeper = plain[0], depth + 1
         if tag == _RECORD:
-            name, version, items = rest
+            _, name, version, items = plain
             return self._record(name, version, items, deeper)
-        if tag == _ENUM:
-            return cast(Any, self._classes[rest[0]])[rest[1]]
-        if tag == _LIST:
-            return [self._value(item, deeper) for item in rest]
-        if tag == _SET:
-            return frozenset(self._value(item, deeper) for item in rest)
+        if tag == _TUPLE:
+            return tuple(self._values(plain[1:], deeper))
         if tag == _MAP:
-            return {self._value(k, deeper): self._value(v, deeper) for k, v in rest}
+            keys = self._values([key for key, _ in plain[1:]], deeper)
+            items = self._values([value for _, value in plain[1:]], deeper)
+            return dict(zip(keys, items, strict=True))
+        if tag == _ENUM:
+            return cast(Any, self._classes[plain[1]])[plain[2]]
         if tag == _BIG:
-            return int(rest[0])
-        raise ValueError(f"the tag {tag!r}")
+            return int(plain[1], 16)
+        make = _MAKES.get(tag)
+        if make is None:
+            raise ValueError(f"the tag {tag!r}")
+        return make(self._values(plain[1:], deeper))
+
+    def _values(self, plain: Iterable[Any], depth: int) -> list[Any]:
+        return [p if p.__class__ in PLAIN else self._value(p, depth) for p in plain]
 
     def _record(self, name: str, version: int, items: dict[str, Any], depth: int) -> Any:
         kind = self._classes.get(name)
         if kind is None or not is_dataclass(kind):
             raise InvalidError(f"there is no message {name!r} here")
-        if version > _version(kind):
+        record = self.record(kind)
+        if version > record.version:
             raise IncompatibleError(
-                f"{name} of version {version}; version {_version(kind)} is known here",
+                f"{name} of version {version}; version {record.version} is known here",
                 hint="run the same program everywhere",
             )
-        known = {}
-        for field in fields(kind):
-            if field.name in items:
-                known[field.name] = self._value(items[field.name], depth)
-            elif field.default is MISSING and field.default_factory is MISSING:
-                raise InvalidError(f"{name} lacks {field.name}")
-        return kind(**known)
+        known = {each: items[each] for each in record.names if each in items}
+        if len(known) < len(record.names):
+            _check_lacks(kind, known)
+        return kind(**dict(zip(known, self._values(known.values(), depth), strict=True)))
 
 
-class Judge:
-    """Says of many values whether they can be sent and kept, mostly by a look in a set:
-    values of one class with fields of the same classes are judged once."""
-
-    __slots__ = ("_codec", "_known", "_readers")
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._known: set[Any] = set(_PLAIN)
-        # By class what gives the values of its fields.
-        self._readers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
-
-    def check(self, value: Any) -> None:
-        """Raises InvalidError for what the codec would refuse."""
-        kind = value.__class__
-        if kind in self._known:
-            return
-        read = self._readers.get(kind)
-        if read is None:
-            self._judge(value)
-            return
-        shape = (kind, *map(_shape, read(value)))
-        if shape not in self._known:
-            self._codec.encode(value)
-            self._known.add(shape)
-
-    def _judge(self, value: Any) -> None:
-        """One of a class that was not seen before, or that is not kept in mind."""
-        self._codec.encode(value)
-        kind = type(value)
-        if isinstance(value, Enum) or (is_dataclass(kind) and not fields(kind)):
-            self._known.add(kind)
-        elif is_dataclass(kind):
-            self._readers[kind] = _reader([field.name for field in fields(kind)])
+# What is made of its items at once, by its tag.
+_MAKES: dict[int, Callable[[list[Any]], Any]] = {
+    _LIST: list,
+    _FROZENSET: frozenset,
+    _SET: set,
+}
 
 
-def _shape(value: Any) -> Any:
-    kind = value.__class__
-    if kind is tuple and value:
-        return tuple, value[0].__class__, value[-1].__class__
-    return kind
+def _without_big(plain: Any) -> Any:
+    """The same, with integers that msgpack does not have as text."""
+    if isinstance(plain, list | tuple):
+        return [_without_big(each) for each in plain]
+    if isinstance(plain, dict):
+        return {name: _without_big(each) for name, each in plain.items()}
+    return [_BIG, hex(plain)] if plain.__class__ is int and plain not in _INTEGERS else plain
 
 
-def _reader(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+def _check_lacks(kind: type, known: dict[str, Any]) -> None:
+    """Raises InvalidError for a field that is not there and has no default."""
+    for field in fields(cast(Any, kind)):
+        if (
+            field.name not in known
+            and field.default is MISSING
+            and field.default_factory is MISSING
+        ):
+            raise InvalidError(f"{kind.__name__} lacks {field.name}")
+
+
+def _member(value: Enum) -> str:
+    if value.name not in value.__class__.__members__:
+        raise InvalidError(
+            f"{value!r} is more than one member of {value.__class__.__name__}",
+            hint="a frozenset of members, or a number",
+        )
+    return value.name
+
+
+def _check_makes(kind: type, names: tuple[str, ...]) -> None:
+    """Raises InvalidError for a class that is not made from its fields: who gets such a
+    message could not make it."""
+    try:
+        inspect.signature(kind).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise InvalidError(
+            f"a {kind.__name__} cannot be made from its fields where it arrives: {error}",
+            hint="no field(init=False), InitVar, or __init__ of its own",
+        ) from None
+
+
+def _reader(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    if not names:
+        return lambda value: ()
     read = attrgetter(*names)
     return read if len(names) > 1 else lambda value: (read(value),)
 

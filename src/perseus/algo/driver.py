@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from perseus.algo.durability import GONE, Changes, Key
+from perseus.algo.durability import Changes, Key, apply
+from perseus.algo.kept import Kept, opened
 from perseus.algo.process import Envelope, Handler, Id, Place, Process
+from perseus.algo.values import Values
 from perseus.errors import FullError, NotFoundError
 
 # Steps whose commits are under way; a node that outruns its disk by more has failed.
@@ -26,12 +28,14 @@ class Step:
     process: Process
     # "start", "receive" or "timer".
     kind: str
-    # What it was given: (sender, message, number, answers, mark) or (number of the timer, name).
+    # What it was given: (sender, message, number, answers, mark), (number of the timer, name),
+    # or (what was durable,). Messages and values as they came, copies where they could change.
     given: tuple[Any, ...]
     # The time in it, all along.
     now_s: float
     # What chance gave it, in order.
     drawn: list[Any] = field(default_factory=list)
+    # As they were when it ended, and was sent: copies where they could change.
     changes: Changes = field(default_factory=dict)
     sends: list[tuple[Id, Any, int, int]] = field(default_factory=list)
     spawned: list[tuple[type[Process], Id, dict[str, Any]]] = field(default_factory=list)
@@ -43,7 +47,7 @@ class Journal(Protocol):
     """Durable state of the processes of one node."""
 
     def load(self, process_id: Id) -> Mapping[Key, Any]:
-        """What was committed; GONE keys are not there."""
+        """What was committed, made anew; GONE keys are not there."""
 
     async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
         """All of them durable when it returns, in their order; called once at a time."""
@@ -57,21 +61,12 @@ class MemoryJournal:
 
     def load(self, process_id: Id) -> Mapping[Key, Any]:
         """What was committed in this program."""
-        return self._disks.get(process_id, {})
+        return {key: opened(value) for key, value in self._disks.get(process_id, {}).items()}
 
     async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
         """At once."""
         for process_id, changes in batch:
             apply(self._disks.setdefault(process_id, {}), changes)
-
-
-def apply(disk: dict[Key, Any], changes: Changes) -> None:
-    """Makes changes to what is durable."""
-    for key, value in changes.items():
-        if value is GONE:
-            disk.pop(key, None)
-        else:
-            disk[key] = value
 
 
 class _Chance:
@@ -123,18 +118,20 @@ class Driver:
         journal: Journal,
         transmit: Callable[[Id, Envelope, int], None],
         failed: Callable[[Process, BaseException], None],
+        values: Values,
         settled: Callable[[Sequence[Step]], None] | None = None,
         stepping: Callable[[float], None] | None = None,
     ) -> None:
-        """``transmit`` gets a sender, what it sends and its mark, which no other message of
-        this driver has. ``settled`` is told of steps, in their order, when they are durable
-        and before anything that they sent leaves. ``stepping`` is told the time when a
-        handler is called, and 0 when it has returned."""
+        """``values`` takes what is sent and kept. ``transmit`` gets a sender, what it sends and
+        its mark, which no other message of this driver has. ``settled`` is told of steps, in
+        their order, when they are durable and before anything that they sent leaves.
+        ``stepping`` is told the time when a handler is called, and 0 when it has returned."""
         self._journal = journal
         self._transmit = transmit
         self._failed = failed
         self._settled = settled
         self._stepping = stepping or _unnoted
+        self.taken = values.taken
         self._processes: dict[Id, Process] = {}
         self._commits: asyncio.Queue[Step] = asyncio.Queue()
         self._writing: asyncio.Task[None] | None = None
@@ -156,7 +153,8 @@ class Driver:
         """Begins a process with what the journal has of it."""
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
-        disk = dict(self._journal.load(place.id))
+        found = self._journal.load(place.id)
+        disk = {key: self.taken(value) for key, value in found.items()}
         process = kind._host_create(place, self, _Chance(), disk, options or {})
         self._processes[place.id] = process
         self._timers[place.id] = 0
@@ -177,8 +175,11 @@ class Driver:
         process = self._processes.get(to)
         if process is None:
             raise NotFoundError(f"there is no process {to} here")
+        if message.__class__ is not Kept:
+            message = self.taken(message)
         given = (sender, message, number, answers, mark)
-        self._step(process, "receive", given, process._host_deliver, *given[:4])
+        arguments = (sender, opened(message), number, answers)
+        self._step(process, "receive", given, process._host_deliver, *arguments)
 
     async def close(self) -> None:
         """Ends all processes, as a crash does: what is not committed is lost."""
@@ -228,6 +229,7 @@ class Driver:
         step = Step(process, kind, given, self._now_s)
         try:
             handler(*arguments)
+            step.changes = process._host_changes()
         except Exception as error:
             self._end_all(process, error)
             return
@@ -237,9 +239,6 @@ class Driver:
         chance = process.random
         assert isinstance(chance, _Chance)
         step.drawn, chance.drawn = chance.drawn, []
-        # Containers hold on to the dict, so it is emptied and not replaced.
-        step.changes = dict(process._changes)
-        process._changes.clear()
         step.sends, process._outbox = process._outbox, []
         step.spawned, process._spawned = process._spawned, []
         if process._is_over:

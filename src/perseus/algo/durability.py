@@ -11,13 +11,19 @@ before anything that the handler sent leaves. Keys are tuples::
 
 so that a long log costs one small write for each entry. A key whose value is
 GONE is taken away. Reading an attribute costs what any attribute costs.
+
+Within an item there may be more lists and dicts; they are written as they are when a step
+ends that assigned the item. What is changed in them and not assigned is not seen: no host
+has it after a crash, and those that can tell say so (``changed_unseen``).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, Final, SupportsIndex, TypeVar, cast
 
+from perseus.algo.kept import Kept
 from perseus.errors import InvalidError
 
 T = TypeVar("T")
@@ -27,6 +33,8 @@ Changes = dict[Key, Any]
 
 # Where a process collects what its current step changed.
 CHANGES: Final = "_changes"
+# Where it has, by key, what was written of values in which something can change.
+NOTED: Final = "_noted"
 # The key part under which the length of a list stands.
 LENGTH: Final = "#"
 
@@ -57,6 +65,8 @@ class Attribute:
     def __init__(self, initial: object) -> None:
         self.initial = initial
         self.name = ""
+        # Then each process begins with a copy of its own.
+        self._can_change = can_change(initial)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -85,11 +95,14 @@ class Attribute:
         """Sets the attribute as ``disk`` has it; what is in a container follows by ``_load``."""
         space = instance.__dict__
         kind = self.initial.__class__
+        initial = deepcopy(self.initial) if self._can_change else self.initial
         if kind not in _CONTAINERS:
-            space[self.name] = disk.get((self.name,), self.initial)
+            if self._can_change and (self.name,) not in disk:
+                space[CHANGES][(self.name,)] = initial
+            space[self.name] = disk.get((self.name,), initial)
             return
-        space[self.name] = made = _CONTAINERS[kind](self.name, space[CHANGES], self.initial)
-        if self.initial and (self.name,) not in disk:
+        space[self.name] = made = _CONTAINERS[kind](self.name, space[CHANGES], initial)
+        if initial and (self.name,) not in disk:
             # What it began with is its own from now on, and may be taken out of it for good.
             space[CHANGES][(self.name,)] = True
             made._write_all()
@@ -110,6 +123,7 @@ def attributes_of(kind: type) -> dict[str, Attribute]:
 def begin(instance: object, attributes: Mapping[str, Attribute], disk: Mapping[Key, Any]) -> None:
     """Gives a new process its durable attributes as ``disk`` has them."""
     containers: dict[str, dict[Any, Any]] = {}
+    disk = _opened(disk, instance.__dict__[NOTED])
     for key, value in disk.items():
         if len(key) == 2:
             containers.setdefault(key[0], {})[key[1]] = value
@@ -118,6 +132,54 @@ def begin(instance: object, attributes: Mapping[str, Attribute], disk: Mapping[K
         container = instance.__dict__[name]
         if isinstance(container, _Container) and (name in containers or (name,) in disk):
             container._load(containers.get(name, {}))
+
+
+def apply(disk: dict[Key, Any], changes: Changes) -> None:
+    """Makes changes to what is durable."""
+    for key, value in changes.items():
+        if value is GONE:
+            disk.pop(key, None)
+        else:
+            disk[key] = value
+
+
+def _opened(disk: Mapping[Key, Any], noted: dict[Key, Kept]) -> dict[Key, Any]:
+    """What was kept as copies, and noted where something can change in it."""
+    made = {}
+    for key, value in disk.items():
+        if value.__class__ is Kept:
+            noted[key] = value
+            value = value.open()
+        made[key] = value
+    return made
+
+
+def can_change(value: object) -> bool:
+    """Whether there is a list, dict, set, or anything unknown, somewhere in a value."""
+    kind = value.__class__
+    if kind in _PLAIN or isinstance(value, Enum):
+        return False
+    if kind in (tuple, frozenset):
+        return any(map(can_change, cast(Any, value)))
+    if is_dataclass(kind) and cast(Any, kind).__dataclass_params__.frozen:
+        return any(can_change(getattr(value, field.name)) for field in fields(kind))
+    return True
+
+
+def changed_unseen(instance: object) -> str:
+    """Between steps: a durable value in which something was changed that no step assigned, as
+    one would write it (``log[3]``); "" where there is none."""
+    space = instance.__dict__
+    noted: Mapping[Key, Kept] = space[NOTED]
+    for (name, *item), written in noted.items():
+        try:
+            value = space[name][item[0]] if item else space[name]
+            is_seen = written.is_still(value)
+        except (InvalidError, LookupError):
+            is_seen = False
+        if not is_seen:
+            return f"{name}[{item[0]!r}]" if item else str(name)
+    return ""
 
 
 def check(name: str, value: object) -> None:

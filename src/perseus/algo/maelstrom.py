@@ -31,8 +31,10 @@ import msgspec
 
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, MemoryJournal
+from perseus.algo.kept import opened
 from perseus.algo.layout import DEFAULT_GROUP, Layout
 from perseus.algo.process import Envelope, Id, Place, Process
+from perseus.algo.values import Values
 from perseus.errors import InvalidError
 
 # Maelstrom's own numbers of errors.
@@ -46,8 +48,9 @@ class Bridge:
     def __init__(self, kind: type[Process], write: Callable[[str], None]) -> None:
         self._kind = kind
         self._write = write
-        layout = Layout.of(kind)
-        self._types = {snake(c.__name__): c for c in Codec.of(layout)._classes.values()}
+        codec = Codec.of(Layout.of(kind))
+        self._values = Values(codec)
+        self._types = {snake(c.__name__): c for c in codec._classes.values()}
         self._driver: Driver | None = None
         self._id = ""
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -70,7 +73,7 @@ class Bridge:
     def _begin(self, source: Id, body: dict[str, Any]) -> None:
         self._id = body["node_id"]
         groups = {DEFAULT_GROUP: tuple(body["node_ids"])}
-        self._driver = Driver(MemoryJournal(), self._transmit, self._failed)
+        self._driver = Driver(MemoryJournal(), self._transmit, self._failed, self._values)
         self._driver.start(self._kind, Place(self._id, DEFAULT_GROUP, groups))
         self._say(source, {"type": "init_ok", "in_reply_to": body.get("msg_id")})
 
@@ -89,7 +92,7 @@ class Bridge:
         self._driver.deliver(self._id, source, message, number, body.get("in_reply_to") or 0)
 
     def _transmit(self, sender: Id, envelope: Envelope, mark: int) -> None:
-        body = to_body(envelope.message)
+        body = to_body(opened(envelope.message))
         if envelope.number:
             body["msg_id"] = envelope.number
         if envelope.answers:

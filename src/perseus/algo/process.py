@@ -7,10 +7,13 @@ itself does no I/O, so all hosts drive the very same code.
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 from perseus.algo import durability
+from perseus.algo.durability import LENGTH
+from perseus.algo.kept import Kept, opened
 from perseus.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -23,6 +26,15 @@ Decorated = TypeVar("Decorated", bound=Callable[..., None])
 
 # Sends of one handler; more is a loop that does not end.
 OUTBOX_MAXIMUM = 100_000
+# Numbers below it are surely small.
+SMALL = 1 << 63
+# A timer that is set for later than this (about 30 years) is a mistake.
+AFTER_MAXIMUM_S = 1e9
+
+
+class UnfitError(InvalidError):
+    """A process sends or keeps what no message and no disk can hold: a mistake in the
+    algorithm, whatever befalls it, and no crash of its node."""
 
 
 class Timer(Protocol):
@@ -55,6 +67,10 @@ class Host(Protocol):
         self, process: "Process", seconds: float, handler: Handler, arguments: tuple[Any, ...]
     ) -> Timer:
         """Calls the handler as a step of its own, unless the process has ended by then."""
+
+    def taken(self, value: Any) -> Any:
+        """What a process sends or keeps, as it is now, a copy if it could change; raises
+        InvalidError for what no message and no disk can hold. See ``values``."""
 
 
 class Envelope(NamedTuple):
@@ -182,6 +198,13 @@ def _takes_message(value: object) -> bool:
     return True
 
 
+def _no_time(seconds: object) -> InvalidError:
+    return InvalidError(
+        f"after({seconds!r}, ...): no timer can be set for that",
+        hint="a number of seconds from 0 up, or (low, high) to draw one between the two",
+    )
+
+
 class Process:
     """A process of a distributed algorithm; see ``perseus.algo``."""
 
@@ -251,24 +274,28 @@ class Process:
         out = self._outbox
         if len(out) >= OUTBOX_MAXIMUM:
             self._refuse_more()
-        out.append((to, message, 0, 0))
+        try:
+            out.append((to, self._taken(message), 0, 0))
+        except InvalidError as error:
+            raise self._unfit(message, error) from None
 
     def broadcast(self, message: Any, to: str = "") -> None:
         """Sends to each peer, or to each other process of the group ``to``."""
         out = self._outbox
         if len(out) >= OUTBOX_MAXIMUM:
             self._refuse_more()
-        for peer in self.peers if not to else self.group(to):
-            if peer != self.id:
-                out.append((peer, message, 0, 0))
+        peers = self.peers if not to else self.group(to)
+        try:
+            taken = self._taken(message)
+        except InvalidError as error:
+            raise self._unfit(message, error) from None
+        out.extend((peer, taken, 0, 0) for peer in peers if peer != self.id)
 
     def reply(self, message: Any, to: Asker | None = None) -> None:
         """Sends to whom the message that is being handled came from, as the answer to it;
         or to an ``asker`` of before."""
         asker = to or self.asker
-        if len(self._outbox) >= OUTBOX_MAXIMUM:
-            self._refuse_more()
-        self._outbox.append((asker.id, message, 0, asker.number))
+        self._put(asker.id, message, 0, asker.number)
 
     @property
     def asker(self) -> Asker:
@@ -291,13 +318,11 @@ class Process:
     ) -> None:
         """Sends, and calls ``on_reply(sender, reply)`` for the first reply within
         ``timeout_s``, else ``on_timeout()``. What was asked for may happen all the same."""
-        if len(self._outbox) >= OUTBOX_MAXIMUM:
-            self._refuse_more()
         self._requested += 1
         number = self._requested
         timer = self.after(timeout_s, self._give_up, number, on_timeout)
         self._requests[number] = Request(on_reply, timer)
-        self._outbox.append((to, message, number, 0))
+        self._put(to, message, number, 0)
 
     def handle(self, sender: Id, message: Any) -> None:
         """Runs the handler of a message in this step: for layers whose own messages carry it."""
@@ -314,12 +339,23 @@ class Process:
 
         ``(low, high)`` draws the time between them. A crash takes all timers away.
         """
-        if seconds.__class__ is tuple:
-            low, high = seconds
-            seconds = self.random.uniform(low, high)
-        if seconds < 0:  # type: ignore[operator]
-            raise InvalidError(f"after {seconds} s: time does not run backward")
-        return self._host.after(self, seconds, handler, arguments)  # type: ignore[arg-type]
+        if seconds.__class__ is not float:
+            seconds = self._seconds(seconds)
+        if not 0.0 <= seconds <= AFTER_MAXIMUM_S:
+            raise _no_time(seconds)
+        return self._host.after(self, seconds, handler, arguments)
+
+    def _seconds(self, given: Any) -> float:
+        """As they were given to ``after``, drawn if need be; raises InvalidError."""
+        if given.__class__ is not tuple and isinstance(given, int | float):
+            return given
+        try:
+            low, high = given
+            if 0.0 <= low <= high <= AFTER_MAXIMUM_S:
+                return self.random.uniform(low, high)
+        except (TypeError, ValueError):
+            pass
+        raise _no_time(given)
 
     def group(self, name: str) -> tuple[Id, ...]:
         """The ids of a named group of the layout."""
@@ -367,6 +403,8 @@ class Process:
             "majority": len(everyone) // 2 + 1,
             "random": chance,
             durability.CHANGES: {},
+            durability.NOTED: {},
+            "_taken": host.taken,
             "_host": host,
             "_place": place,
             "_outbox": [],
@@ -415,8 +453,76 @@ class Process:
                 found(self, sender, message)
         self._sender = None
 
+    def _host_changes(self) -> durability.Changes:
+        """What the step that has ended made durable, as it is now; raises UnfitError."""
+        # Containers hold on to the dict, so it is emptied and not replaced.
+        changes = dict(self._changes)
+        self._changes.clear()
+        noted = self._noted
+        for key, value in changes.items():
+            if value is not durability.GONE:
+                if len(key) == 2 and key[1].__class__ is not int and key[1] is not LENGTH:
+                    self._check_key(key)
+                if value.__class__ is not int or not -SMALL < value < SMALL:
+                    changes[key] = value = self._kept(key, value)
+            if value.__class__ is Kept:
+                noted[key] = value
+            elif noted:
+                noted.pop(key, None)
+        return changes
+
+    def _check_key(self, key: durability.Key) -> None:
+        """Of a dict or a set: a key is on the disk too."""
+        if self._kept(key, key[1]) is not key[1]:
+            raise UnfitError(
+                f"{self.id}: a key of durable {key[0]} of {type(self).__name__} can change",
+                hint="numbers, text, tuples and @dataclass(frozen=True) of those as keys",
+            )
+
+    def _kept(self, key: durability.Key, value: Any) -> Any:
+        """The value of a change, taken."""
+        try:
+            return self._taken(value)
+        except InvalidError as error:
+            raise UnfitError(
+                f"{self.id}: durable {key[0]} of {type(self).__name__} cannot be kept:"
+                f" {error.message}",
+                hint=error.hint,
+            ) from None
+
+    def _host_unseen(self) -> str:
+        """Between steps: what is wrong when something durable was changed in place."""
+        where = durability.changed_unseen(self) if self._noted else ""
+        if not where:
+            return ""
+        return (
+            f"{self.id}: {where}, durable to {type(self).__name__}, was changed in place and not"
+            f" assigned: it is not on disk, and a crash takes it back; write self.{where} = ..."
+        )
+
+    def _put(self, to: Id, message: Any, number: int, answers: int) -> None:
+        if len(self._outbox) >= OUTBOX_MAXIMUM:
+            self._refuse_more()
+        try:
+            self._outbox.append((to, self._taken(message), number, answers))
+        except InvalidError as error:
+            raise self._unfit(message, error) from None
+
+    def _unfit(self, message: Any, error: InvalidError) -> UnfitError:
+        """What is told of a message that cannot be sent, and which handler it was."""
+        frame, handler = sys._getframe(), type(self).__name__
+        while frame.f_back is not None:
+            frame = frame.f_back
+            is_mine = frame.f_locals.get("self") is self
+            if is_mine and frame.f_code.co_filename != __file__:
+                handler = frame.f_code.co_qualname
+        return UnfitError(
+            f"{self.id}: {handler} cannot send this {type(message).__name__}: {error.message}",
+            hint=error.hint,
+        )
+
     def _refuse_more(self) -> None:
-        message = self._outbox[-1][1]
+        message = opened(self._outbox[-1][1])
         raise InvalidError(
             f"{self.id}: one step of {type(self).__name__} sends {OUTBOX_MAXIMUM} messages,"
             f" of late {type(message).__name__}; no step may send more",
@@ -430,7 +536,9 @@ class Process:
 
     _host: Host
     _place: Place
+    _taken: Callable[[Any], Any]
     _changes: durability.Changes
+    _noted: dict[durability.Key, Kept]
     _outbox: list[tuple[Id, Any, int, int]]
     _spawned: list[tuple["type[Process]", Id, dict[str, Any]]]
     _is_over: bool
@@ -446,8 +554,8 @@ OVERRIDDEN = ("start", "unhandled", "client", "clients")
 _COUNTED = frozenset({"_is_over", "_sender", "_asked", "_requested"})
 # Those that stay what they are for a life.
 _KEPT = (
-    "id", "peers", "everyone", "majority", "random", "_changes", "_host", "_place",
-    "_outbox", "_spawned", "_requests",
+    "id", "peers", "everyone", "majority", "random", "_changes", "_noted", "_taken", "_host",
+    "_place", "_outbox", "_spawned", "_requests",
 )  # fmt: skip
 # By class attributes these are set for each class anew, above.
 _OF_CLASSES = ("_handlers", "_durable", "_properties")

@@ -20,7 +20,6 @@ import crc32c
 import msgspec
 
 from perseus.algo.codec import Codec
-from perseus.algo.driver import apply
 from perseus.algo.durability import GONE, Changes, Key
 from perseus.algo.process import Id
 from perseus.errors import CorruptError, FullError
@@ -28,6 +27,8 @@ from perseus.errors import CorruptError, FullError
 RECORD_MAXIMUM_BYTES = 256 << 20
 # A log is put together when it has grown by this much, or by the size of its whole.
 GROWTH_BYTES = 4 << 20
+# Of one process: keys with their values, and keys that are gone.
+_Written = tuple[Id, Sequence[tuple[bytes, bytes]], Sequence[bytes]]
 _HEAD = struct.Struct(">II")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -41,7 +42,8 @@ class DiskJournal:
         self._folder = folder
         self._codec = codec
         self._growth_bytes = growth_bytes
-        self._disks: dict[Id, dict[Key, Any]] = {}
+        # As the codec writes them, keys and values.
+        self._disks: dict[Id, dict[bytes, bytes]] = {}
         # How often it was opened before.
         self.restarts = -1
         with _told(folder):
@@ -52,15 +54,16 @@ class DiskJournal:
         self._begin()
 
     def load(self, process_id: Id) -> Mapping[Key, Any]:
-        """What was committed."""
-        return self._disks.get(process_id, {})
+        """What was committed, made anew from its bytes."""
+        decode = self._codec.decode
+        disk = self._disks.get(process_id, {})
+        return {decode(key): decode(value) for key, value in disk.items()}
 
     async def commit(self, batch: Sequence[tuple[Id, Changes]]) -> None:
         """One record and one fsync for all of them, in a thread: more steps are taken meanwhile."""
-        content = _encode([self._changes(name, changes) for name, changes in batch])
-        await asyncio.to_thread(self._append, content)
-        for name, changes in batch:
-            apply(self._disks.setdefault(name, {}), changes)
+        written = [self._written(name, changes) for name, changes in batch]
+        await asyncio.to_thread(self._append, _encode(written))
+        self._take(written)
         if self._size > self._whole_size + max(self._growth_bytes, self._whole_size):
             await asyncio.to_thread(self._begin)
 
@@ -74,7 +77,7 @@ class DiskJournal:
         """The next log, with all that is durable as its first record; then the old ones go."""
         self._number += 1
         path = self._path(self._number)
-        disks = [self._changes(name, disk) for name, disk in self._disks.items()]
+        disks = [(name, list(disk.items()), ()) for name, disk in self._disks.items()]
         content = _encode([self.restarts, disks])
         temporary = path.with_suffix(".new")
         try:
@@ -100,14 +103,15 @@ class DiskJournal:
             _write(self._file, _framed(content))
         self._size += len(content) + _HEAD.size
 
-    def _changes(self, name: Id, changes: Mapping[Key, Any]) -> list[Any]:
-        kept = [
-            [self._codec.encode(key), self._codec.encode(value)]
-            for key, value in changes.items()
-            if value is not GONE
-        ]
-        gone = [self._codec.encode(key) for key, value in changes.items() if value is GONE]
-        return [name, kept, gone]
+    def _written(self, name: Id, changes: Changes) -> _Written:
+        encode = self._codec.encode
+        kept, gone = [], []
+        for key, value in changes.items():
+            if value is GONE:
+                gone.append(encode(key))
+            else:
+                kept.append((encode(key), encode(value)))
+        return name, kept, gone
 
     # Reading.
 
@@ -131,12 +135,12 @@ class DiskJournal:
             self._take(_decode(batch))
         return numbers[-1]
 
-    def _take(self, batch: Iterable[Any]) -> None:
-        decode = self._codec.decode
+    def _take(self, batch: Iterable[_Written]) -> None:
         for name, kept, gone in batch:
-            changes: Changes = {decode(key): decode(value) for key, value in kept}
-            changes |= {decode(key): GONE for key in gone}
-            apply(self._disks.setdefault(name, {}), changes)
+            disk = self._disks.setdefault(name, {})
+            disk.update(kept)
+            for key in gone:
+                disk.pop(key, None)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, Step
 from perseus.algo.process import Envelope, Id, Process
+from perseus.algo.values import Values
 from perseus.errors import CorruptError, FullError, InvalidError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.journal import DiskJournal
@@ -42,7 +43,10 @@ class Hosted:
         """Until the task is gone."""
         step.answer_asked()
         reader, self._writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
-        driver = Driver(self._journal, self._transmit, self._failed, self._settled, step.note)
+        values = Values(self._codec)
+        driver = Driver(
+            self._journal, self._transmit, self._failed, values, self._settled, step.note
+        )
         group = self._layout.groups[self._place.group]
         driver.start(group.kind, self._place, dict(group.options))
         while letters := await frames.read(reader):

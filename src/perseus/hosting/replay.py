@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perseus.algo.codec import Codec
-from perseus.algo.durability import Changes
+from perseus.algo.kept import opened
 from perseus.algo.layout import Layout
 from perseus.algo.process import Handler, Id, Place, Process
+from perseus.algo.values import Values
 from perseus.hosting import trace
 from perseus.hosting.merge import STEPS, Line, Mark, Traces, last_fault, mark_of
 from perseus.hosting.run import Run, root
 from perseus.sim.trace import EVENTS_MAXIMUM, Happened
-from perseus.sim.watch import Violation, Watch
+from perseus.sim.watch import UNSEEN, Violation, Watch
 
 TRACE = "trace"
 
@@ -81,6 +82,7 @@ class Replay:
         self._layout = layout
         self._traces = traces
         self._codec = Codec.of(layout)
+        self.taken = Values(self._codec).taken
         self._watch = Watch(self, layout)
         for group in layout.groups.values():
             self._watch.add(group.kind)
@@ -129,6 +131,8 @@ class Replay:
             self._take(line)
             if place == settled and may_settle and not self._suffering:
                 self._watch.settle()
+        for process in self._processes:
+            self._look_for_unseen(process)
         if not self._lost_clients(lines):
             self._watch.judge()
 
@@ -195,8 +199,13 @@ class Replay:
 
     def _down(self, node: Id) -> None:
         for process in [each for each in self._processes if root(each) == node]:
+            self._look_for_unseen(process)
             del self._processes[process]
         self._refresh()
+
+    def _look_for_unseen(self, process: Id) -> None:
+        if said := self._processes[process]._host_unseen():
+            raise Violation(UNSEEN, said, self.now)
 
     def _refresh(self) -> None:
         self._watch.refresh([self._processes[each] for each in sorted(self._processes)])
@@ -235,7 +244,7 @@ class Replay:
         kind, place, options = self._classes[name]
         decode = self._codec.decode
         of = trace.content_of
-        disk = {decode(of(key)): decode(of(value)) for key, value in line["d"]}
+        disk = {decode(of(key)): self.taken(decode(of(value))) for key, value in line["d"]}
         self._timers[name] = []
         process = kind._host_create(place, self, _Chance(), disk, options)
         self._processes[name] = process
@@ -261,8 +270,7 @@ class Replay:
             process._host_deliver(line["from"], message, number, answers)
 
     def _compare(self, line: Line, process: Process, left: int) -> None:
-        changes: Changes = dict(process._changes)
-        process._changes.clear()
+        changes = process._host_changes()
         sends, process._outbox = process._outbox, []
         spawned, process._spawned = process._spawned, []
         for kind, name, options in spawned:
@@ -275,7 +283,7 @@ class Replay:
             for to, message, number, answers in sends
         ]
         if again != [[to, checksum] for to, _, _, checksum in did]:
-            raise self._untrue(line, f"sends {[m for _, m, *_ in sends]}, and sent {did}")
+            raise self._untrue(line, f"sends {[opened(m) for _, m, *_ in sends]}, and sent {did}")
         durable = trace.checksum_of(self._codec, changes) if changes else None
         if durable != line.get("w"):
             raise self._untrue(line, "makes durable what it did not")

@@ -31,6 +31,7 @@ import msgspec
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Step
 from perseus.algo.durability import GONE, Changes
+from perseus.algo.kept import opened
 from perseus.algo.process import Id
 from perseus.errors import FullError
 from perseus.sim.trace import brief
@@ -105,14 +106,14 @@ class Tracer:
     ) -> dict[str, Any]:
         self._clock = max(self._clock, self._heard.pop((sender, *mark), 0))
         content = text(self._codec.encode(message))
-        said = {"from": sender, "m": mark, "what": brief(message), "b": content}
+        said = {"from": sender, "m": mark, "what": brief(opened(message)), "b": content}
         return said | {"n": number, "a": answers}
 
     def _sent(self, mark: int, send: tuple[Id, Any, int, int]) -> list[Any]:
         to, message, number, answers = send
         content = self.contents[mark] = self._codec.encode(message)
         self.clocks[mark] = self._clock
-        return [to, mark, brief(message), checksum(content, number, answers)]
+        return [to, mark, brief(opened(message)), checksum(content, number, answers)]
 
 
 def put_down(lines: Iterable[bytes]) -> bool:

@@ -9,13 +9,14 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from perseus.algo import durability
+from perseus.algo.kept import Kept
 from perseus.algo.process import Place, Process
 from perseus.errors import InvalidError
 
 _LEAVES = frozenset({int, str, bytes, float, bool, type(None), type, FunctionType, Place})
 _DURABLE = (durability.DurableList, durability.DurableDict, durability.DurableSet)
 # What belongs to the host, not to the process.
-_SHARED = ("_host", "_place", "random", "id", "peers", "everyone", "majority")
+_SHARED = ("_host", "_taken", "_place", "random", "id", "peers", "everyone", "majority")
 
 
 class Clones:
@@ -29,7 +30,9 @@ class Clones:
     def of(self, value: Any) -> Any:
         """The copy of a value."""
         kind = value.__class__
-        if kind in _LEAVES or kind is self._handle or isinstance(value, Enum) or _is_frozen(kind):
+        if kind in _LEAVES or kind in (self._handle, Kept) or isinstance(value, Enum):
+            return value
+        if _is_frozen(kind) and not durability.can_change(value):
             return value
         if kind is tuple:
             return tuple(self.of(item) for item in value)
@@ -78,6 +81,8 @@ def frozen(value: Any, handle: type, order: dict[int, int]) -> Any:
     kind = value.__class__
     if kind in _LEAVES:
         return value
+    if kind is Kept:
+        return ("kept", frozen(value.value, handle, order))
     if kind is handle:
         return ("timer", order.get(value.number, -1))
     if isinstance(value, Enum):

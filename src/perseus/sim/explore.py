@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from perseus.algo.codec import Codec, Judge
-from perseus.algo.durability import GONE, Key
+from perseus.algo.codec import Codec
+from perseus.algo.durability import Key, apply
+from perseus.algo.kept import opened
 from perseus.algo.layout import Layout
-from perseus.algo.process import Handler, Id, Place, Process
+from perseus.algo.process import Handler, Id, Place, Process, UnfitError
 from perseus.algo.properties import Property, View, properties_of
+from perseus.algo.values import Values
 from perseus.errors import InvalidError, PerseusError
 from perseus.sim.clone import Clones, frozen
 from perseus.sim.patience import (
@@ -35,7 +37,7 @@ from perseus.sim.patience import (
     memory_left,
 )
 from perseus.sim.trace import Happened, brief
-from perseus.sim.watch import Violation, said_of
+from perseus.sim.watch import UNSEEN, Violation, said_of
 from perseus.sim.where import Step, raised_at
 
 STATES_MAXIMUM = 200_000
@@ -109,8 +111,9 @@ class _Least:
 class _Host:
     """Drives whichever process takes the step at the moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Values) -> None:
         self.cell: _Cell
+        self.taken = values.taken
         self._number = 0
 
     def now_s(self, process: Process) -> float:
@@ -244,9 +247,8 @@ class Explorer:
         self.steps = 0
         # The one under way, and what it makes.
         self._stepping: tuple[Step, _State] | None = None
-        self._host = _Host()
+        self._host = _Host(Values(Codec.of(layout)))
         self._layout = layout
-        self._judge = Judge(Codec.of(layout))
         self._members = layout.members(nodes)
         kinds = {group.kind for group in layout.groups.values()}
         found = {id(each): each for each in properties_of(layout)}
@@ -338,13 +340,14 @@ class Explorer:
     def _deliver(self, state: _State, at: int) -> _State:
         sent = state.messages[at]
         cell = state.cells[sent.to].copy()
-        event = Happened(0.0, "receive", sent.to, brief(sent.message), sent.sender)
+        message = opened(sent.message)
+        event = Happened(0.0, "receive", sent.to, brief(message), sent.sender)
         following = _begun(state, sent.to, cell, event)
         following.messages = state.messages[:at] + state.messages[at + 1 :]
         if cell.process is None:
             cell.settle()
         else:
-            arguments = (sent.sender, sent.message, sent.number, sent.answers)
+            arguments = (sent.sender, message, sent.number, sent.answers)
             self._step(following, cell, cell.process._host_deliver, arguments)
         return following
 
@@ -358,6 +361,9 @@ class Explorer:
         return following
 
     def _crash(self, state: _State, process_id: Id) -> _State:
+        process = state.cells[process_id].process
+        if process is not None and (said := process._host_unseen()):
+            raise _Broken(Violation(UNSEEN, said, state.depth), state)
         cell = state.cells[process_id].copy()
         cell.process = None
         cell.timers.clear()
@@ -379,15 +385,12 @@ class Explorer:
         self._stepping = Step(process, handler, arguments), state
         try:
             handler(*arguments)
+        except UnfitError:
+            raise
         except Exception as error:
             said = f"{self.step} at {raised_at(error, process)}: {type(error).__name__}: {error}"
             raise _Broken(Violation("a handler raised", said, state.depth), state) from error
-        for key, value in process._changes.items():
-            if value is GONE:
-                cell.disk.pop(key, None)
-            else:
-                cell.disk[key] = value
-        process._changes.clear()
+        apply(cell.disk, process._host_changes())
         self._take_sends(state, process)
         if process._spawned:
             raise InvalidError(
@@ -402,8 +405,6 @@ class Explorer:
 
     def _take_sends(self, state: _State, process: Process) -> None:
         sends, process._outbox = process._outbox, []
-        for _, message, *_ in sends:
-            self._judge.check(message)
         for to, message, number, answers in sends:
             if to not in state.cells:
                 raise InvalidError(
@@ -412,7 +413,7 @@ class Explorer:
                 )
             mark = hash(frozen((to, process.id, message, number, answers), _Handle, {}))
             state.messages += (_Sent(to, process.id, message, number, answers, mark),)
-            event = Happened(float(state.depth), "send", process.id, brief(message), to)
+            event = Happened(float(state.depth), "send", process.id, brief(opened(message)), to)
             state.happened += (event,)
 
     def _look(self, state: _State, process: Process) -> None:

@@ -7,11 +7,16 @@ from typing import Any, Protocol
 
 from perseus.algo.layout import Layout
 from perseus.algo.process import Process
-from perseus.algo.properties import Property, View, properties_of
+from perseus.algo.properties import Check, Property, View, properties_of
 from perseus.sim.where import raised_at
 
 # Places where handlers raised that are kept of one run.
 ERRORS_MAXIMUM = 20
+
+
+# What is broken when a durable value was changed in place; not a property, but a mistake in
+# the use of ``durable``.
+UNSEEN = "durable"
 
 
 class Watchable(Protocol):
@@ -124,8 +129,9 @@ class Watch:
         self._world = world
         self._kinds: list[type[Process]] = []
         self._watched = [_Watched(each) for each in properties_of(layout)]
-        # By class of the process that steps: what is looked at after its step.
-        self._always: dict[type[Process], list[_Watched]] = {}
+        # By class of the process that steps: what is looked at after its step, as it is used
+        # there: the check, what it is given, and whose it is.
+        self._always: dict[type[Process], list[tuple[Check, View[Any], _Watched]]] = {}
         self._sometimes: dict[type[Process], list[_Watched]] = {}
         self._awaited: list[_Watched] = []
         self._reached: set[str] = set()
@@ -162,7 +168,8 @@ class Watch:
         new = [each for each in properties_of(kind) if id(each) not in known]
         self._watched += [_Watched(each) for each in new]
         mine = [w for w in self._watched if issubclass(kind, w.property.subject)]
-        self._always[kind] = [w for w in mine if w.property.kind == "always"]
+        always = [w for w in mine if w.property.kind == "always"]
+        self._always[kind] = [(w.check, w.view, w) for w in always]
         self._sometimes[kind] = [w for w in mine if w.property.kind == "sometimes"]
 
     def refresh(self, processes: Sequence[Process]) -> None:
@@ -176,10 +183,10 @@ class Watch:
         kind, now_s = process.__class__, self._world.now
         watched = None
         try:
-            for watched in self._always[kind]:
-                view = watched.view
-                view.changed, view.now_s = process, now_s
-                if watched.check(view) is False:
+            for check, view, watched in self._always[kind]:
+                view.changed = process
+                view.now_s = now_s
+                if check(view) is False:
                     raise self._violation(watched.property, "")
         except Violation:
             raise
@@ -195,7 +202,8 @@ class Watch:
         now_s = self._world.now
         for watched in self._sometimes[kind]:
             view = watched.view
-            view.changed, view.now_s = process, now_s
+            view.changed = process
+            view.now_s = now_s
             if self._holds(watched):
                 self._has_reached(watched)
 

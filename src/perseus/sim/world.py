@@ -17,15 +17,17 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
-from perseus.algo.codec import Codec, Judge
-from perseus.algo.durability import GONE, Changes, Key
+from perseus.algo.codec import Codec
+from perseus.algo.durability import Changes, Key, apply
+from perseus.algo.kept import Kept, opened
 from perseus.algo.layout import Group, Layout
-from perseus.algo.process import Handler, Id, Place, Process
+from perseus.algo.process import Handler, Id, Place, Process, UnfitError
 from perseus.algo.properties import Property
+from perseus.algo.values import Values
 from perseus.errors import InvalidError, PerseusError
 from perseus.sim.chance import Chance
 from perseus.sim.faults import Fault, Faults, plan_of
-from perseus.sim.watch import Outcome, Violation, Watch
+from perseus.sim.watch import UNSEEN, Outcome, Violation, Watch
 from perseus.sim.where import Step
 
 # A run that takes more steps than these is one that does not end.
@@ -124,7 +126,8 @@ class World:
         self._nodes: dict[str, _Node] = {}
         self._node_of: dict[Id, _Node] = {}
         self._watch = Watch(self, layout)
-        self._check = _judge(layout)
+        # What could not go to another machine, or to a disk, does not go here either.
+        self.taken = _taker(layout)
         self._use(self.faults)
         self._build(layout, nodes)
         if faults_plan is None:
@@ -149,6 +152,8 @@ class World:
                 node.crash_due = None
             self._watch.settle()
             self._pass(self.until_s + max(self.settle_s, self._watch.settle_s))
+            for node in self._nodes.values():
+                self._look_for_unseen(node)
             self._watch.end()
         except Violation as violation:
             return self._watch.outcome(violation)
@@ -172,9 +177,9 @@ class World:
 
     def _pass(self, until_s: float) -> None:
         queue, limit = self._queue, STEPS_MAXIMUM + int(STEPS_PER_S_MAXIMUM * until_s)
-        watch = self._watch
+        watch, pop = self._watch, heappop
         while queue and queue[0][0] <= until_s:
-            self.now, _, function, arguments = heappop(queue)
+            self.now, _, function, arguments = pop(queue)
             function(*arguments)
             if self.steps > limit or len(queue) > QUEUE_MAXIMUM:
                 raise Violation("bounds", "the run takes steps without end", self.now)
@@ -285,6 +290,8 @@ class World:
             arguments = (node, to, sender, message, number, answers, mark)
             node.paused.append((self._deliver, arguments))
             return
+        if message.__class__ is Kept:
+            message = message.open()
         if self._trace is not None:
             self._trace(self.now, "receive", to, (sender, message, mark))
         self._step(node, process, process._host_deliver, sender, message, number, answers)
@@ -295,20 +302,17 @@ class World:
         self._stepping = process, handler, arguments
         try:
             handler(*arguments)
-        except Violation:
+        except (Violation, UnfitError):
             raise
         except (Exception, SystemExit) as error:
             self._watch.crashed(process, error)
-            self._crash_for(node, node.life, self.faults.lasts_s)
+            self._crash_for(node, node.life, self.faults.lasts_s, is_in_step=True)
             self._stepping = None
             return
         changes, sends, spawned = process._changes, process._outbox, process._spawned
         if changes or node.pending or spawned:
-            # Containers hold on to the dict, so it is emptied and not replaced.
-            taken = dict(changes)
-            changes.clear()
             process._outbox, process._spawned = [], []
-            self._commit(node, process, taken, sends, spawned)
+            self._commit(node, process, process._host_changes(), sends, spawned)
         elif sends:
             process._outbox = []
             self._send_all(node, process.id, sends)
@@ -320,9 +324,6 @@ class World:
     def _commit(
         self, node: _Node, process: Process, changes: Changes, sends: Sends, spawned: list[Any]
     ) -> None:
-        for value in changes.values():
-            if value is not GONE:
-                self._check(value)
         node.pending.append((process, changes, sends, spawned))
         due = node.crash_due
         if due is not None and changes and due.kind == "crash-before-commit":
@@ -336,7 +337,7 @@ class World:
         if life != node.life or not node.pending:
             return
         process, changes, sends, spawned = node.pending.popleft()
-        _apply(node.disks[process.id], changes)
+        apply(node.disks[process.id], changes)
         for kind, name, options in spawned:
             self._place(node, kind, process._place._replace(id=name, group=name), options)
             self._watch.add(kind)
@@ -347,30 +348,29 @@ class World:
             self._crash_for(node, life, due.lasts_s)
 
     def _send_all(self, node: _Node, sender: Id, sends: Sends) -> None:
+        random, blocked, nodes = self._random, self._blocked, self._node_of
         for to, message, number, answers in sends:
-            self.messages += 1
-            target = self._node_of.get(to)
+            self.messages = mark = self.messages + 1
+            target = nodes.get(to)
             if target is None:
                 raise InvalidError(
                     f"{sender} sends to {to!r}, which is nobody",
                     hint="ids are in self.peers and self.group(name)",
                 )
-            self._check(message)
-            drawn = self._random()
-            mark = self.messages
+            drawn = random()
             if self._trace is not None:
-                self._trace(self.now, "send", sender, (to, message, mark))
+                self._trace(self.now, "send", sender, (to, opened(message), mark))
             if target is node:
                 delay_s = self._delay_least_s
-            elif (node.name, target.name) in self._blocked or drawn < self._loss:
+            elif drawn < self._loss or (blocked and (node.name, target.name) in blocked):
                 continue
             else:
-                delay_s = self._delay_least_s + self._delay_span_s * self._random()
+                delay_s = self._delay_least_s + self._delay_span_s * random()
             arguments = (target, to, sender, message, number, answers, mark)
             if drawn < self._late and target is not node:
-                delay_s += self._late_s * self._random()
+                delay_s += self._late_s * random()
                 if drawn < self._doubled and not (node.is_connected or target.is_connected):
-                    self._at(self.now + self._late_s * self._random(), self._deliver, *arguments)
+                    self._at(self.now + self._late_s * random(), self._deliver, *arguments)
             self._number += 1
             heappush(self._queue, (self.now + delay_s, self._number, self._deliver, arguments))
 
@@ -423,8 +423,10 @@ class World:
             if not self._blocked[pair]:
                 del self._blocked[pair]
 
-    def _crash_for(self, node: _Node, life: int, seconds: float) -> None:
+    def _crash_for(self, node: _Node, life: int, seconds: float, is_in_step: bool = False) -> None:
         if node.is_up and node.life == life:
+            if not is_in_step:
+                self._look_for_unseen(node)
             self._crash(node)
             self._at(self.now + seconds, self._restart, node, node.life)
 
@@ -434,7 +436,7 @@ class World:
             self._trace(self.now, "crash", node.name, None)
         kept = int(self._disk_random() * (len(node.pending) + 1))
         for process, changes, _, _ in list(node.pending)[:kept]:
-            _apply(node.disks[process.id], changes)
+            apply(node.disks[process.id], changes)
         node.pending.clear()
         node.is_up = False
         node.life += 1
@@ -446,8 +448,15 @@ class World:
     def _die(self, node: _Node) -> None:
         """It does not come back: nobody will start it, and a start that is due is void."""
         if node.is_up:
+            self._look_for_unseen(node)
             self._crash(node)
         node.life += 1
+
+    def _look_for_unseen(self, node: _Node) -> None:
+        """Raises Violation for what would be lost though no crash may take it."""
+        for process in node.processes.values():
+            if said := process._host_unseen():
+                raise Violation(UNSEEN, said, self.now)
 
     def _restart(self, node: _Node, life: int) -> None:
         if not node.is_up and node.life == life:
@@ -474,16 +483,8 @@ class World:
         return self._watch.properties
 
 
-def _judge(layout: Layout) -> Callable[[Any], None]:
-    """What could not go to another machine, or to a disk, does not go here either."""
+def _taker(layout: Layout) -> Callable[[Any], Any]:
+    """What takes the values that processes send and keep; see ``Host``."""
     if any(group.is_simulated for group in layout.groups.values()):
-        return lambda value: None
-    return Judge(Codec.of(layout)).check
-
-
-def _apply(disk: dict[Key, Any], changes: Changes) -> None:
-    for key, value in changes.items():
-        if value is GONE:
-            disk.pop(key, None)
-        else:
-            disk[key] = value
+        return lambda value: value
+    return Values(Codec.of(layout)).taken
