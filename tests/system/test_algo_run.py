@@ -47,7 +47,19 @@ class Raises(Process):
     def start(self):
         if self.id == "n1":
             raise ValueError("on purpose")
+
+
+class SendsTooMuch(Process):
+    def start(self):
+        if self.id == "n1":
+            self.send("n2", bytes(17 << 20))
 """
+# By class how n1 ends, over and over.
+ENDINGS = {
+    "Raises": "ended with exit code 70: ValueError: on purpose",
+    "SendsTooMuch": "ended with exit code 70: UnfitError: n1: SendsTooMuch.start cannot send"
+    " this bytes: it takes 17825797 bytes, and the most is 16777216 (16 MiB)",
+}
 
 
 # n1 does not end in Python; n2 in C, which lets no other thread run.
@@ -165,19 +177,22 @@ def test_what_is_durable_outlives_the_node_that_was_lost(lab: Lab) -> None:
     assert lab.leftovers() == []
 
 
-def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ENDINGS)
+def test_a_handler_that_raises_ends_its_process_alone(lab: Lab, tmp_path: Path, kind: str) -> None:
     program = tmp_path / "raises.py"
     program.write_text(RAISES)
-    run = lab.start(f"{program}:Raises", 2)
+    run = lab.start(f"{program}:{kind}", 2)
 
     def ending() -> str:
         found = lab.cluster.perseus("--json", "algo", "ps", run.run).ok().json()
         assert (found[1]["state"], found[1]["restarts"]) in (("up", 0), ("down", 0))
         return str(found[0]["ending"])
 
-    assert until(ending, "n1 has ended") == "ended with exit code 70: a handler raised"
+    assert until(ending, "n1 has ended") == ENDINGS[kind]
+    reason = ENDINGS[kind].partition(": ")[2]
+    assert reason in lab.algo("ps", run.run).ok().text
     job_id = lab.runs.jobs(run)["n1"]
-    assert "ValueError: on purpose" in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
+    assert reason in lab.cluster.perseus("logs", "--stderr", job_id).ok().text
     lab.algo("stop", run.run).ok()
 
 

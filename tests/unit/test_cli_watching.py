@@ -41,6 +41,16 @@ def test_a_step_that_does_not_end_is_told_with_its_place() -> None:
     assert lines[4].endswith("stuck for 5 s")
 
 
+def test_why_a_process_ended_is_said_also_when_it_is_up_again() -> None:
+    found = [
+        process("n1", ending="ended with exit code 70: ValueError: no"),
+        process("n2", ending="killed by signal 9"),
+    ]
+    first, second = frame("run r", found, {}, [], 200, 20)[3:]
+    assert first.endswith("before: ended with exit code 70: ValueError: no")
+    assert "killed" not in second, "somebody killed it, and that is over"
+
+
 def test_it_fits_the_terminal() -> None:
     found = [process(f"n{number}") for number in range(30)]
     lines = frame("run r " * 30, found, {}, ["event"] * 50, 40, 12)

@@ -20,7 +20,16 @@ from perseus.algo.values import Values
 from perseus.errors import CorruptError, FullError, InvalidError, PerseusError
 from perseus.hosting import frames
 from perseus.hosting.journal import DiskJournal
-from perseus.hosting.run import EXIT_DAMAGED, EXIT_FULL, EXIT_RAISED, RECORD, Run, root
+from perseus.hosting.run import (
+    EXIT_DAMAGED,
+    EXIT_FULL,
+    EXIT_RAISED,
+    REASON,
+    REASON_MAXIMUM_CHARACTERS,
+    RECORD,
+    Run,
+    root,
+)
 from perseus.hosting.stepping import Shared
 from perseus.hosting.trace import Tracer, tell
 from perseus.proto.v1 import algo_pb2
@@ -91,6 +100,7 @@ class Hosted:
         """A handler raised, or the disk: the process is over, as in any crash."""
         try:
             tell("raised", process.id, f"{type(error).__name__}: {error}")
+            _leave_reason(error)
             if not isinstance(error, PerseusError):
                 sys.excepthook(type(error), error, error.__traceback__)
             sys.stderr.write(f"{process.id}: {type(error).__name__}: {error}\n")
@@ -107,6 +117,14 @@ def exit_code(error: BaseException) -> int:
     return EXIT_DAMAGED if isinstance(error, CorruptError) else EXIT_RAISED
 
 
+def _leave_reason(error: BaseException) -> None:
+    """For ``algo ps`` and ``watch``, in one line."""
+    said = error.message if isinstance(error, PerseusError) else str(error)
+    line = " ".join(f"{type(error).__name__}: {said}".split())
+    with contextlib.suppress(OSError):
+        Path(REASON).write_text(line[:REASON_MAXIMUM_CHARACTERS], errors="backslashreplace")
+
+
 def main() -> None:
     """``process.py ID FOLDER DESCRIPTOR STEP``, in the task's working folder; the descriptors are
     of the way to the task, and of what both know of the step that is taken."""
@@ -116,6 +134,7 @@ def main() -> None:
         hosted = Hosted(run, root(process), Path(folder))
         asyncio.run(hosted.serve(int(descriptor), Shared(int(step))))
     except PerseusError as error:
+        _leave_reason(error)
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{process}: {error}\n")
             sys.stderr.flush()

@@ -24,6 +24,9 @@ JOBS = "jobs.json"
 EXIT_RAISED = 70
 EXIT_DAMAGED = 65
 EXIT_FULL = 74
+# In the folder of a task: why its process ended, left by it for its task.
+REASON = "reason"
+REASON_MAXIMUM_CHARACTERS = 2000
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from perseus.hosting import frames
 from perseus.hosting.certificate import RunCertificate
 from perseus.hosting.hearing import Hearing
 from perseus.hosting.network import Network, Server
-from perseus.hosting.run import EXIT_DAMAGED, EXIT_FULL, EXIT_RAISED, Run
+from perseus.hosting.run import EXIT_DAMAGED, EXIT_FULL, EXIT_RAISED, REASON, Run
 from perseus.hosting.stepping import ASK, Place, Shared
 from perseus.hosting.trace import tell
 from perseus.proto.v1 import algo_pb2
@@ -136,7 +136,7 @@ class Supervisor:
             child.kill()
         code = await asyncio.to_thread(child.wait)
         self._is_paused = False
-        self._ending = _ending(code)
+        self._ending = _ending(code, _take_reason())
         # Where there is no room for it, the next life's first line says as much.
         with contextlib.suppress(FullError):
             tell("crash", self._process, self._ending)
@@ -277,15 +277,25 @@ class Supervisor:
         return "stuck" if self._stuck_since_s else "up"
 
 
-def _ending(code: int) -> str:
+def _ending(code: int, reason: str) -> str:
+    """``reason`` is what the process left of it, if it could."""
     if code < 0:
         return f"killed by signal {-code}"
     said = {
-        EXIT_RAISED: ": a handler raised",
-        EXIT_DAMAGED: ": its journal is damaged",
-        EXIT_FULL: ": its journal or trace cannot be written, the disk is full",
-    }
-    return f"ended with exit code {code}{said.get(code, '')}"
+        EXIT_DAMAGED: "its journal is damaged",
+        EXIT_FULL: "its journal or trace cannot be written, the disk is full",
+    }.get(code, reason or ("a handler raised" if code == EXIT_RAISED else ""))
+    return f"ended with exit code {code}{': ' if said else ''}{said}"
+
+
+def _take_reason() -> str:
+    """Why the process ended, when it could say so; once."""
+    try:
+        said = Path(REASON).read_text()
+        os.unlink(REASON)
+    except OSError:
+        return ""
+    return said
 
 
 def host_of(cluster: Cluster, node: str) -> str:

@@ -89,6 +89,9 @@ def faults(process: Process) -> str:
         said.append(f"loses {status.loss:g}, up to {status.delay_s:g} s late")
     if status.state == "down" and status.ending:
         said.append(status.ending)
+    elif ": " in status.ending:
+        # It gave a reason, and is up again: it may end so for as long as it runs.
+        said.append(f"before: {status.ending}")
     return "; ".join(said)
 
 
