@@ -176,6 +176,27 @@ def test_time_limit(one: Cluster) -> None:
     assert done.code == 124
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments", "words", "hint"),
+    [
+        (127, ["no-such-program"], "command not found", "perseus run --node NAME"),
+        (126, ["/etc/passwd"], "Permission denied", "chmod a+x /etc/passwd"),
+        (124, ["--time-limit", "0.2", "sleep", "100"], "its time limit of 0.2 s", "--time-limit"),
+        (153, ["--output-limit", "9", "seq", "99"], "the limit of 9 bytes", "--output-limit SIZE"),
+        (125, ["--workdir", "/no", "--retries", "0", "true"], "/no: no such", "--workdir FOLDER"),
+    ],
+)
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_an_end_that_is_not_the_programs_own_is_told_with_the_next_step_also_with_quiet(
+    one: Cluster, code: int, arguments: list[str], words: str, hint: str, quiet: list[str]
+) -> None:
+    done = one.perseus("run", *quiet, *arguments)
+    said, _, after = done.stderr.partition("\n")
+    assert done.code == code and words in said and hint in after
+    told = one.perseus("why", "@last").ok().text.splitlines()
+    assert any(words in line and hint in line for line in told)
+
+
 def test_usage_errors_are_2_and_suggest(one: Cluster) -> None:
     done = one.perseus("nodse")
     assert done.code == 2 and "nodes" in done.stderr

@@ -10,6 +10,8 @@ import termios
 
 import pytest
 
+from perseus.cli.console import Console
+
 LIMIT_S = 60.0
 
 
@@ -83,3 +85,13 @@ def test_a_bar_stays_within_its_line() -> None:
         line = on_terminal(script, "xterm", columns).split("\r\033[K")[1]
         assert len(line) == columns - 1
         assert "\n" not in line and "\033" not in line
+
+
+def test_quiet_is_of_what_is_said_and_not_of_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console = Console(quiet=True)
+    console.say("one")
+    console.warn("two")
+    console.line("three")
+    assert capsys.readouterr() == ("three\n", "perseus: two\n")

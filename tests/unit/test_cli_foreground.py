@@ -145,6 +145,21 @@ def test_events_are_shown_whole_and_signals_still_go_to_the_job() -> None:
     assert foreground.shown_bytes[1] == 2
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_keeps_back_what_goes_on_and_not_what_went_wrong(
+    quiet: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    foreground = Foreground(lambda job_id, number: 1, quiet=quiet)
+    tried = "attempt 1 was lost; it is tried again"
+    gone = "the rest of its stdout is missing"
+    limit = "ended by its time limit of 1 s\n  to give it longer: ..."
+    ending = {"kind": "ENDING_TIME_LIMIT", "exit_code": 124, "message": limit}
+    events = [BEGUN, {"message": tried, "node": "node-2"}, {"message": gone, "missing": True}]
+    assert foreground.show([*events, {"ending": ending}]) == 124
+    said = [gone, f"node-2: {limit}"] if quiet else [tried, gone, f"node-2: {limit}"]
+    assert capfd.readouterr().err == "".join(f"perseus: {sentence}\n" for sentence in said)
+
+
 def test_who_leaves_at_any_moment_has_the_code_and_no_traceback() -> None:
     program = (
         "from perseus.cli import fast, foreground\n"

@@ -160,7 +160,9 @@ def test_how_what_was_cut_has_ended() -> None:
     failed = cut_short(jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=3), stop, "here")
     assert (failed.kind, failed.exit_code) == (jobs_pb2.ENDING_CANCELLED, 3)
     limit = jobs_pb2.Ending(kind=jobs_pb2.ENDING_OUTPUT_LIMIT, exit_code=153, message="limit")
-    limit.message += "; the bytes up to there are kept"
+    limit.message += "; the bytes up to there are kept\n  what to type next"
     still = cut_short(limit, stop, "here")
     assert (still.kind, still.exit_code) == (jobs_pb2.ENDING_OUTPUT_LIMIT, 153)
-    assert still.message == "limit; cut here" and limit.message != still.message
+    assert (
+        still.message == "limit; cut here\n  what to type next" and limit.message != still.message
+    )

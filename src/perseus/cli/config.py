@@ -28,7 +28,7 @@ from perseus.shellwords import as_file
 # Name of a client's setting: what it means. The reference page is made from it.
 SETTINGS = {
     "context": "which cluster: a name of `perseus context ls`, or a file",
-    "quiet": "as -q: say nothing but results",
+    "quiet": "as -q: say only results and errors",
     "json": "as --json: machine-readable output",
     "run": "a table with defaults of `run` and `submit`, by the names of their flags",
 }

@@ -91,10 +91,13 @@ class Console:
         self._put(decode(FollowEvent, message))
 
     def say(self, text: str) -> None:
-        """A message for the person, on stderr; nothing with -q, or when stderr is gone. What
-        was said on stdout before goes out first, also where both lead to one file or pipe."""
-        if self.quiet:
-            return
+        """A message for the person, on stderr; nothing with -q, or when stderr is gone."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """As ``say``, of what is wrong: also with -q. What was said on stdout before goes out
+        first, also where both lead to one file or pipe."""
         # What cannot be written stays, and is told of at the end.
         with suppress(OSError):
             sys.stdout.flush()

@@ -161,7 +161,7 @@ class Foreground:
                 self._pass_on(descriptor, write, descriptor, content)
             self.shown_bytes[descriptor] += len(content)
         if event.get("message") and self._show_event is None:
-            self.say(event["message"])
+            (self.warn if event.get("missing") else self.say)(event["message"])
 
     def _pass_on(self, descriptor: int, call: "Callable[..., None]", *given: "Any") -> None:
         try:
@@ -196,16 +196,20 @@ class Foreground:
             self._has_ended_tasks = self._send_signal(self.job_id, int(signal.SIGKILL)) > 0
         except PerseusError as other:
             self._has_ended_tasks = True
-            self.say(f"job {self.job_id} could not be ended: {other.message}")
+            self.warn(f"job {self.job_id} could not be ended: {other.message}")
 
     def _is_mere_end(self, failure: PerseusError) -> bool:
         """The job had ended by itself, and its stdin was removed with it."""
         return _is_gone(failure) and self.exit_code is not None and not self._has_ended_tasks
 
     def say(self, sentence: str) -> None:
-        """A message of ours, on stderr alone."""
+        """A message of ours, on stderr alone; nothing with -q."""
         if not self.quiet:
             tell(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """As ``say``, of what is wrong: also with -q."""
+        tell(sentence)
 
     def _begin(self, job_id: str) -> None:
         self.job_id = job_id
@@ -222,7 +226,7 @@ class Foreground:
         is_news = message and kind not in ("", "ENDING_EXITED", "ENDING_SIGNALED")
         if is_news and self._show_event is None:
             known = not self._node or self._node in message
-            self.say(message if known else f"{self._node}: {message}")
+            self.warn(message if known else f"{self._node}: {message}")
         return code
 
     def _on_signal(self, number: int, _frame: "Any") -> None:
@@ -254,7 +258,7 @@ class Foreground:
         try:
             reached = self._send_signal(self.job_id, int(number))
         except PerseusError as error:
-            self.say(f"signal {number} did not reach the job: {error.message}")
+            self.warn(f"signal {number} did not reach the job: {error.message}")
             return
         if not reached and self.cancels and number in ENDING:
             # Nothing of it runs, or its output alone is on its way: who wants to go is not

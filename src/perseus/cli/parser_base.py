@@ -17,7 +17,7 @@ _common = COMMON.add_argument_group("everywhere")
 _common.add_argument(
     "--json", action="store_true", help="answer in JSON, errors too; a line for each event"
 )
-_common.add_argument("-q", "--quiet", action="store_true", help="say nothing but results")
+_common.add_argument("-q", "--quiet", action="store_true", help="say only results and errors")
 _common.add_argument("--context", metavar="NAME|FILE", help="which cluster (perseus context ls)")
 
 

@@ -79,7 +79,7 @@ def _cancel(foreground: Foreground, transport: Transport) -> None:
     try:
         transport.call("Jobs/Kill", {"job_id": foreground.job_id, "signal": 15}, timeout_s=5)
     except PerseusError as error:
-        foreground.say(
+        foreground.warn(
             f"job {foreground.job_id} could not be cancelled ({error.message}); "
             f"perseus kill {foreground.job_id}"
         )

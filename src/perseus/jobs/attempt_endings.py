@@ -8,10 +8,11 @@ from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.ports import Exit
 from perseus.settings import INLINE_MAXIMUM_BYTES
 
+EXIT_TIME_LIMIT = 124
 EXIT_NODE_FAILURE = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
-# How the message of an output limit ends, unless less than that is kept.
+# How the sentence of an output limit ends, unless less than that is kept.
 KEPT_UP_TO_THERE = "; the bytes up to there are kept"
 
 
@@ -50,7 +51,8 @@ def cut_short(ending: jobs_pb2.Ending, stop: agent_pb2.StopAttempt, words: str) 
         made.exit_code = ending.exit_code or made.exit_code
         how = ending.message or f"it had ended with exit code {ending.exit_code}"
         made.message = f"{made.message}; {how}"
-    made.message = f"{made.message.removesuffix(KEPT_UP_TO_THERE)}; cut {words}"
+    said, newline, hint = made.message.partition("\n")
+    made.message = f"{said.removesuffix(KEPT_UP_TO_THERE)}; cut {words}{newline}{hint}"
     return made
 
 
@@ -84,6 +86,16 @@ def node_failure(message: str) -> jobs_pb2.Ending:
     """Perseus could not run it here, or could not keep its output."""
     kind = jobs_pb2.ENDING_NODE_FAILURE
     return jobs_pb2.Ending(kind=kind, exit_code=EXIT_NODE_FAILURE, message=message)
+
+
+def time_over(limit_s: float) -> jobs_pb2.Ending:
+    """How an attempt ends that ran past its time limit."""
+    return jobs_pb2.Ending(
+        kind=jobs_pb2.ENDING_TIME_LIMIT,
+        exit_code=EXIT_TIME_LIMIT,
+        message=f"ended by its time limit of {limit_s:g} s\n"
+        "  to give it longer: perseus run --time-limit TIME",
+    )
 
 
 def limit_passed(kind: jobs_pb2.EndingKind, message: str) -> jobs_pb2.Ending:

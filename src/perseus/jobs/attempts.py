@@ -34,6 +34,7 @@ from perseus.jobs.attempt_endings import (
     not_started,
     output_limit,
     output_taken,
+    time_over,
     with_own_code,
 )
 from perseus.jobs.disk_guard import DiskGuard
@@ -49,7 +50,6 @@ from perseus.settings import INLINE_MAXIMUM_BYTES
 TIME_LIMIT_GRACE_S = 5.0
 # How soon it is looked at again after a time in which it stood still.
 TIME_LIMIT_LOOK_S = 0.05
-EXIT_TIME_LIMIT = 124
 # A pipe's buffer for stdin, where the kernel allows it.
 _PIPE_BYTES = 1 << 20
 # Signals that come before the program has started; more are dropped.
@@ -466,12 +466,7 @@ class Attempt:
         if self._host.pauses.is_on or left_s > 0:
             self._later(max(left_s, TIME_LIMIT_LOOK_S), self._on_time_limit)
             return
-        ending = jobs_pb2.Ending(
-            kind=jobs_pb2.ENDING_TIME_LIMIT,
-            exit_code=EXIT_TIME_LIMIT,
-            message=f"ended by its time limit of {limit_s:g} s",
-        )
-        if self._set_cause(ending):
+        if self._set_cause(time_over(limit_s)):
             self._host.spawner.send_signal(self.pid, signal.SIGTERM)
             self._host.spawner.send_signal(self.pid, signal.SIGCONT)
             self._later(TIME_LIMIT_GRACE_S, self.kill)

@@ -47,7 +47,8 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
         task.cancelling and given.kind == jobs_pb2.ENDING_SIGNALED
     ):
         return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, given.message)
-    detail = given.message or f"exit code {given.exit_code}"
+    said, _, hint = (given.message or f"exit code {given.exit_code}").partition("\n")
+    detail = f"{said}; {hint.strip()}" if hint else said
     if task.cancelling:
         return Outcome(records.FAILED, ending, records.CAUSE_ENDED, detail)
     if given.kind == jobs_pb2.ENDING_NODE_FAILURE:
@@ -58,7 +59,7 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
         left = job.spec.failure_retries - task.failures
     if left < 0:
         return Outcome(records.FAILED, ending, records.CAUSE_ENDED, detail)
-    again = f"{detail}; {_tries(left)}"
+    again = f"{said}; {_tries(left)}"
     return Outcome(records.PENDING, ending, records.CAUSE_FAILED_AGAIN, again, again=True)
 
 
@@ -87,7 +88,7 @@ def overdue(task: TaskRecord) -> Ended:
     """The ending of a task whose node did not end it in time."""
     message = (
         f"node {task.node} did not end it within {BACKSTOP_S:.0f} s after its time limit; "
-        "its output is not kept"
+        "its output is not kept\n  see what is wrong there: perseus doctor"
     )
     return Ended(jobs_pb2.ENDING_TIME_LIMIT, EXIT_TIME_LIMIT, 0, message)
 

@@ -466,7 +466,8 @@ def _failure(request: Start | Fork, error: Exception) -> Failed:
         return Failed(request.number, "unavailable", f"{error.filename}: {error.strerror}", "")
     if not os.path.isdir(folder) or not os.access(folder, os.X_OK):
         said = f"working directory {folder}: {_folder_trouble(folder)}"
-        return Failed(request.number, "unavailable", said, "")
+        hint = "make it on that node, or name another: --workdir FOLDER"
+        return Failed(request.number, "unavailable", said, hint)
     return _program_failure(request.number, program, number)
 
 

@@ -66,5 +66,5 @@ def use(invocation: Invocation) -> int:
     else:
         invocation.console.say(f"context {context.name} is in use")
     if os.environ.get("PERSEUS_CONTEXT"):
-        invocation.console.say("PERSEUS_CONTEXT is set and goes before it: unset PERSEUS_CONTEXT")
+        invocation.console.warn("PERSEUS_CONTEXT is set and goes before it: unset PERSEUS_CONTEXT")
     return 0

@@ -395,7 +395,7 @@ def df(invocation: Invocation) -> int:
     row = [invocation.options.path, use.files, use.directories, *map(units.format_size, sizes)]
     invocation.console.table(heads, [[*row, use.chunks]])
     if use.chunks_lost or use.chunks_under_replicated:
-        invocation.console.say(
+        invocation.console.warn(
             f"chunks with too few replicas: {use.chunks_under_replicated}, "
             f"with none: {use.chunks_lost}; perseus doctor"
         )

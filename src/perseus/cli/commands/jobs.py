@@ -125,7 +125,8 @@ def _shower(invocation: Invocation, both: bool) -> Callable[[dict[str, Any]], No
         write(1, event.stdout)
         write(2 if both else 1, event.stderr)
         if event.message:
-            invocation.console.say(event.message)
+            console = invocation.console
+            (console.warn if event.missing else console.say)(event.message)
 
     return invocation.console.event if invocation.console.as_json else show
 

@@ -199,7 +199,7 @@ def _tell(invocation: Invocation, checked: Checked, traces: Traces) -> None:
         f" {counted(checked.crashes, 'crash', 'crashes')} in {checked.lasted_s:.1f} s"
     )
     for sentence in checked.missing:
-        console.say(sentence)
+        console.warn(sentence)
     if traces.cut and not traces.missing:
         console.say(f"the last {traces.cut} events came while the traces were read")
 
@@ -243,6 +243,6 @@ def stop(invocation: Invocation) -> int:
     if console.as_json:
         console.json({"run": found.run, "away": away})
     for node in away:
-        console.say(f"{node} is away; what was durable there goes when it comes back")
+        console.warn(f"{node} is away; what was durable there goes when it comes back")
     console.say(f"its record and traces are kept; perseus fs rm -r {found.folder}")
     return 0

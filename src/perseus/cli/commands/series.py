@@ -115,11 +115,11 @@ class Series:
         console = self.invocation.console
         self._tell_errors()
         for error in everywhere:
-            console.say(f"no run was without this exception: {error}")
+            console.warn(f"no run was without this exception: {error}")
         for name in missing:
-            console.say(f"no run reached `{name}`: the runs prove little; more --seeds or --time?")
+            console.warn(f"no run reached `{name}`: the runs prove little; more --seeds or --time?")
         for note in notes:
-            console.say(note)
+            console.warn(note)
 
     def _tell_properties(self, properties: Sequence[Property], held: str) -> None:
         console = self.invocation.console
@@ -134,7 +134,7 @@ class Series:
     def _tell_errors(self) -> None:
         for error, times in sorted(self.errors.items(), key=lambda item: -item[1]):
             runs = f"in {self.runs_with[error.key]} of {self.done} runs"
-            self.invocation.console.say(f"a handler raised {times} times, {runs}: {error}")
+            self.invocation.console.warn(f"a handler raised {times} times, {runs}: {error}")
 
     def _json(self, missing: Sequence[str], notes: Sequence[str]) -> None:
         self.invocation.console.json(

@@ -100,7 +100,7 @@ def _keep(invocation: Invocation, context: Context) -> None:
         install(context, os.environ)
     except UnavailableError as error:
         of_file = f"; or for now: export PERSEUS_CONTEXT={context.path}" if context.path else ""
-        invocation.console.say(f"{error.message}\n  {error.hint}{of_file}")
+        invocation.console.warn(f"{error.message}\n  {error.hint}{of_file}")
 
 
 def _node_context(made: Any, data: Path) -> Context:
@@ -137,7 +137,7 @@ def start(invocation: Invocation) -> int:
         raise RefusedError(text, hint=error.hint) from None
     except PerseusError as error:
         # It goes on dialling; a node may well be up before its master.
-        invocation.console.say(f"the cluster is not heard of yet: {error.message}")
+        invocation.console.warn(f"the cluster is not heard of yet: {error.message}")
     if invocation.console.as_json:
         invocation.console.json({"data": str(data), "pid": pid})
     else:

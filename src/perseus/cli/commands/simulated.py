@@ -62,7 +62,7 @@ def tell(invocation: Invocation, outcome: Outcome) -> None:
     """The verdict on one run."""
     console = invocation.console
     for error, times in outcome.errors.items():
-        console.say(f"a handler raised {times} times: {error}")
+        console.warn(f"a handler raised {times} times: {error}")
     if outcome.violation is None:
         console.line(
             f"seed {outcome.seed}: all properties held in {outcome.simulated_s:.1f} s,"

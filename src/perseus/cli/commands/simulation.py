@@ -210,7 +210,7 @@ def _tell_explored(invocation: Invocation, found: explore.Explored) -> None:
     for name in sorted(found.reached):
         console.say(f"reached: {name}")
     for name in sorted(found.missing):
-        console.say(f"no state was `{name}`: the search proves little; wider bounds?")
+        console.warn(f"no state was `{name}`: the search proves little; wider bounds?")
     ending = {
         "states": f"there are more: --states {options.states * 10} goes further",
         "memory": "there are more, but no memory for them: fewer --nodes, or narrower bounds",
