@@ -164,6 +164,22 @@ def test_interrupted_it_tells_what_has_run_and_leaves_nothing_behind(tmp_path: P
     assert not any(map(is_running, (tmp_path / "pids").iterdir()))
 
 
+def test_what_broke_is_told_before_it_is_made_smaller(tmp_path: Path) -> None:
+    program(tmp_path, "time.sleep(0.005)", "return view.changed.heard < 100")
+    with command(tmp_path, "--seeds", "20") as begun:
+        try:
+            assert begun.stdout is not None
+            told = [begun.stdout.readline(), begun.stdout.readline()]
+            os.killpg(begun.pid, signal.SIGINT)
+            out, said = begun.communicate(timeout=30)
+        finally:
+            if begun.poll() is None:
+                os.killpg(begun.pid, signal.SIGKILL)
+    assert b"broken after" in told[0] and told[1].startswith(b"again:")
+    assert begun.returncode == 130 and b"smaller:" not in out
+    assert b"interrupted before it was made smaller" in said and b"Traceback" not in said
+
+
 def test_an_interrupted_search_tells_what_it_has_seen(tmp_path: Path) -> None:
     # Each state of n1's counter is new, so there is no end.
     program(tmp_path, "Path('pids', str(self.heard)).touch()")

@@ -169,18 +169,19 @@ class Series:
         """Tells at once what broke, for the rest takes time."""
         console, options = self.invocation.console, self.invocation.options
         replay = simulated.command(self.about, options, outcome.seed)
-        if not console.as_json:
-            simulated.tell(self.invocation, outcome)
-            console.line(f"again:   {replay}")
-            sys.stdout.flush()
         code, taken = 1, trace.Trace()
         smaller, last = _Smaller(self.about), outcome
         try:
+            if not console.as_json:
+                simulated.tell(self.invocation, outcome)
+                console.line(f"again:   {replay}")
+                sys.stdout.flush()
             smaller = self._smaller(outcome)
             if options.picture or options.diagram or options.trace:
                 last = runner.run_one(smaller.about, outcome.seed, taken)
         except KeyboardInterrupt:
             code = EXIT_INTERRUPTED
+            smaller.notes.append("interrupted before it was made smaller, or drawn")
         self.feed.clear()
         shorter = simulated.command(smaller.about, options, outcome.seed)
         if console.as_json:
