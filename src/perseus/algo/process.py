@@ -339,23 +339,17 @@ class Process:
 
         ``(low, high)`` draws the time between them. A crash takes all timers away.
         """
-        if seconds.__class__ is not float:
-            seconds = self._seconds(seconds)
-        if not 0.0 <= seconds <= AFTER_MAXIMUM_S:
+        if seconds.__class__ is tuple:
+            try:
+                low, high = seconds
+                if not 0.0 <= low <= high <= AFTER_MAXIMUM_S:
+                    raise _no_time(seconds)
+            except (TypeError, ValueError):
+                raise _no_time(seconds) from None
+            seconds = self.random.uniform(low, high)
+        elif not isinstance(seconds, int | float) or not 0.0 <= seconds <= AFTER_MAXIMUM_S:
             raise _no_time(seconds)
         return self._host.after(self, seconds, handler, arguments)
-
-    def _seconds(self, given: Any) -> float:
-        """As they were given to ``after``, drawn if need be; raises InvalidError."""
-        if given.__class__ is not tuple and isinstance(given, int | float):
-            return given
-        try:
-            low, high = given
-            if 0.0 <= low <= high <= AFTER_MAXIMUM_S:
-                return self.random.uniform(low, high)
-        except (TypeError, ValueError):
-            pass
-        raise _no_time(given)
 
     def group(self, name: str) -> tuple[Id, ...]:
         """The ids of a named group of the layout."""

@@ -119,6 +119,11 @@ class Values:
     def _weigh_all(self, parts: Sequence[Any], above: int) -> tuple[Sequence[Any], int, int]:
         """The same for all of a tuple, which is given back where no part of it is a copy."""
         atoms, known = self._atoms, self._known
+        for part in parts:
+            if part.__class__ not in atoms:
+                break
+        else:
+            return parts, len(_bytes_of(parts)), 0
         size = len(_bytes_of([part for part in parts if part.__class__ in atoms]))
         copies, is_copied, deepest = [], False, 0
         for part in parts:

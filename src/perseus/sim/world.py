@@ -244,7 +244,7 @@ class World:
         self._watch.refresh(self._all_processes())
         if self._trace is not None:
             self._trace(self.now, "start", process_id, None)
-        self._step(node, process, process._host_start)
+        self._step(node, process, process._host_start, ())
 
     def _all_processes(self) -> list[Process]:
         return [process for node in self._nodes.values() for process in node.processes.values()]
@@ -278,7 +278,7 @@ class World:
         timer.is_cancelled = True
         if self._trace is not None:
             self._trace(self.now, "timer", timer.process.id, timer.handler.__name__)
-        self._step(node, timer.process, timer.handler, *timer.arguments)
+        self._step(node, timer.process, timer.handler, timer.arguments)
 
     def _deliver(
         self, node: _Node, to: Id, sender: Id, message: Any, number: int, answers: int, mark: int
@@ -294,9 +294,11 @@ class World:
             message = message.open()
         if self._trace is not None:
             self._trace(self.now, "receive", to, (sender, message, mark))
-        self._step(node, process, process._host_deliver, sender, message, number, answers)
+        self._step(node, process, process._host_deliver, (sender, message, number, answers))
 
-    def _step(self, node: _Node, process: Process, handler: Handler, *arguments: Any) -> None:
+    def _step(
+        self, node: _Node, process: Process, handler: Handler, arguments: tuple[Any, ...]
+    ) -> None:
         """One atomic step, and what follows from it."""
         self.steps += 1
         self._stepping = process, handler, arguments
