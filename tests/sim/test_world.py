@@ -139,6 +139,23 @@ def test_a_clock_that_jumps() -> None:
     assert len(times) == 5
 
 
+def test_clocks_count_from_times_of_their_own() -> None:
+    """What one reads means nothing to another."""
+    made = processes(run_echo())
+    firsts = sorted(process.at[0] for process in made.values())
+    assert firsts[1] - firsts[0] > 100.0 and firsts[2] - firsts[1] > 100.0
+    for process in made.values():
+        assert process.at[1] - process.at[0] == pytest.approx(1.0)
+
+
+def test_a_clock_begins_anew_in_a_power_cut_and_no_other_crash() -> None:
+    before = processes(run_echo())["n1"].at[0]
+    (again, *_) = processes(run_echo(Fault("crash", 2.5, 0.5, ("n1",))))["n1"].at
+    assert again == pytest.approx(before + 3.0)
+    (anew, *_) = processes(run_echo(Fault("power-cut", 2.5, 0.5, ("n1", "n2", "n3"))))["n1"].at
+    assert 1.5 <= anew <= 2.5
+
+
 def test_a_crash_forgets_what_is_volatile() -> None:
     made = processes(run_echo(Fault("crash", 2.5, 0.5, ("n1",))))
     assert made["n1"].restarts == 1 and len(made["n1"].at) == 2

@@ -192,7 +192,8 @@ class Driver:
     # The host's half.
 
     def now_s(self, process: Process) -> float:
-        """Monotonic seconds of this machine; within a step no time passes."""
+        """Monotonic seconds of this machine (on Linux since it was switched on, less the time
+        that it slept); within a step no time passes."""
         return asyncio.get_running_loop().time() if self._now_s is None else self._now_s
 
     def after(

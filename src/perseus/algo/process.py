@@ -61,7 +61,7 @@ class Host(Protocol):
     """What drives processes; algorithms never see it."""
 
     def now_s(self, process: "Process") -> float:
-        """The process's own clock: it runs forward, perhaps fast or slow."""
+        """The monotonic clock of the process's machine: see ``Process.now``."""
 
     def after(
         self, process: "Process", seconds: float, handler: Handler, arguments: tuple[Any, ...]
@@ -261,7 +261,9 @@ class Process:
 
     @property
     def now(self) -> float:
-        """Seconds by this process's own clock; others' clocks differ."""
+        """Seconds by the monotonic clock of this process's machine, from a time of its own: it
+        runs fast or slow, may jump ahead, does not go back while the machine is up, and begins
+        anew when that is switched on. Others' differ; there is no time of day."""
         return self._host.now_s(self)
 
     @property

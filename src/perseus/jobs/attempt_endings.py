@@ -116,7 +116,7 @@ def output_limit(spool: Spool) -> jobs_pb2.Ending:
     return limit_passed(
         jobs_pb2.ENDING_OUTPUT_LIMIT,
         f"ended because its {spool.name} passed the limit of {spool.limit_bytes} bytes"
-        + KEPT_UP_TO_THERE,
+        f"{KEPT_UP_TO_THERE}\n  to keep more: perseus run --output-limit SIZE",
     )
 
 

@@ -35,6 +35,11 @@ STEPS_MAXIMUM = 100_000
 STEPS_PER_S_MAXIMUM = 5_000
 QUEUE_MAXIMUM = 1_000_000
 
+# Clocks count from some time of their own, as those of machines that were started at
+# different times; and after a power cut anew from so little.
+CLOCK_ORIGIN_MAXIMUM_S = 100_000.0
+CLOCK_ANEW_MAXIMUM_S = 1.0
+
 Sends = list[tuple[Id, Any, int, int]]
 # Told of each thing that happens: when, its kind, to whom, and more of it (see ``trace``).
 Tracer = Callable[[float, str, Id, Any], None]
@@ -212,6 +217,8 @@ class World:
                 if not group.is_client:
                     most = self.faults.clock_drift
                     node.clock_rate = 1.0 + drift.uniform(-most, most)
+                    origin = Chance(self.seed, f"clock of {process_id}")
+                    node.clock_base_s = origin.uniform(0.0, CLOCK_ORIGIN_MAXIMUM_S)
                 node.commit_s = self.faults.commit_s
                 self._place(node, group.kind, Place(process_id, name, groups), dict(group.options))
                 self._watch.add(group.kind)
@@ -395,6 +402,8 @@ class World:
         for node in nodes:
             if fault.kind in ("crash", "power-cut"):
                 self._crash_for(node, node.life, fault.lasts_s)
+                if fault.kind == "power-cut" and not node.is_up:
+                    self._begin_clock(node)
             elif fault.kind == "death":
                 self._die(node)
             elif fault.kind in ("crash-before-commit", "crash-after-send") and node.is_up:
@@ -473,6 +482,13 @@ class World:
 
     def _mend_disk(self, node: _Node) -> None:
         node.commit_s = self.faults.commit_s
+
+    def _begin_clock(self, node: _Node) -> None:
+        """It begins anew, as when the machine is switched on: what was read of it before may
+        be later than all that is read of it now."""
+        chance = Chance(self.seed, f"clock of {node.name} {node.life}")
+        node.clock_base_s = chance.uniform(0.0, CLOCK_ANEW_MAXIMUM_S)
+        node.clock_since_s = self.now
 
     def _set_clock(self, node: _Node, ahead_s: float) -> None:
         """It jumps ahead; what timers were set for stays as it is."""
