@@ -87,6 +87,27 @@ def test_it_goes_on_while_the_master_is_away(patient: Lab) -> None:
     patient.algo("stop", run.run).ok()
 
 
+def test_who_watches_goes_on_when_the_master_is_back(patient: Lab) -> None:
+    run = patient.start(KV, 3)
+    watching = patient.cluster.start("--json", "algo", "watch", run.run, "--all")
+    assert watching.stdout is not None
+    try:
+        seen = [watching.stdout.readline()]
+        devcluster.restart(patient.cluster.folder, "node-1")
+        devcluster.up(3, patient.cluster.folder)
+        patient.go_on(run)
+        patient.algo("stop", run.run).ok()
+        rest, err = watching.communicate(timeout=harness.LIMIT_S)
+    finally:
+        watching.kill()
+    assert watching.returncode == 0, err
+    (last,) = _on(run, "node-2")
+    written = fetch(patient.runs, run).lines[last]
+    lines = [trace.decode(line) for line in (seen[0] + rest).splitlines()]
+    # Each once, over the break.
+    assert [line for line in lines if line["p"] == last] == written
+
+
 def test_all_come_back_when_the_master_was_away_for_longer_than_a_lease(quick: Lab) -> None:
     run = quick.start(KV, 3)
     quick.go_on(run)

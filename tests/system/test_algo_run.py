@@ -130,11 +130,14 @@ def test_a_map_on_raft_stays_linearizable_through_kills_and_partitions(lab: Lab)
     assert lab.check(run)[0] == 0, "traces outlive the run"
 
 
-def test_clients_are_spared(lab: Lab) -> None:
+def test_clients_are_spared_and_what_is_durable_where_that_is_asked_for(lab: Lab) -> None:
     run = lab.start(KV, 3)
     refused = lab.algo("kill", run.run, "client1")
     assert refused.code != 0 and "faults spare it" in refused.stderr
+    assert f"perseus algo stop {run.run} removes it" in lab.algo("stop", run.run, "--keep").stderr
+    assert lab.leftovers() != []
     lab.algo("stop", run.run).ok()
+    assert lab.leftovers() == []
 
 
 def test_a_planted_bug_is_caught(lab: Lab, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The picture that ``perseus algo watch`` draws on a terminal."""
 
 import threading
+from collections.abc import Iterator
 
 from perseus.cli.commands.watching import Counts, Latest, frame
+from perseus.errors import UnavailableError
 from perseus.hosting.runs import Process
 from perseus.proto.v1 import algo_pb2
 from perseus.sim.trace import Happened
@@ -83,3 +85,14 @@ def test_the_latest_events_end_with_the_run() -> None:
     gate.set()
     assert latest.is_over.wait(60)
     assert [line.split() for line in latest.lines()] == [["1.0000", "n1", "timer", "tick"]]
+    assert latest.error is None
+
+
+def test_why_there_are_no_more_events_is_kept() -> None:
+    def events() -> Iterator[Happened]:
+        yield Happened(1.0, "timer", "n1", "tick")
+        raise UnavailableError("nobody answers")
+
+    latest = Latest(events())
+    assert latest.is_over.wait(60)
+    assert latest.error is not None and latest.error.message == "nobody answers"

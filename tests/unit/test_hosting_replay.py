@@ -191,6 +191,24 @@ def test_a_run_with_crashes_holds(lab: Lab) -> None:
     assert checked.steps > 300
 
 
+def test_what_is_still_awaited_is_told_since_when(lab: Lab) -> None:
+    said = []
+    for text in ("crash", "timer"):
+        traces = Traces()
+        for process in lab.written:
+            lines = [trace.decode(each) for each in lab.written[process]]
+            # Up to the first crash, and with it.
+            place = next((n for n, line in enumerate(lines) if line["k"] == "crash"), len(lines))
+            kept = lines[: place + (text == "crash")]
+            kept = kept if text == "crash" else kept[:2]
+            traces.add(process, b"\n".join(trace.encode(line) for line in kept))
+        said.append(lab.check(traces).properties["eventually", "one leads and all follow"])
+    assert said == [
+        f"not judged: the trace ends within 20 s of {since}"
+        for since in ("the last fault", "the beginning")
+    ]
+
+
 def test_an_answer_that_was_changed_is_found(lab: Lab) -> None:
     """A client is told something else than the leader said."""
 

@@ -1,18 +1,22 @@
 """The traces of a run: fetched and judged, or followed live."""
 
+import contextlib
 import heapq
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from perseus.algo.process import Id
-from perseus.errors import NotFoundError, PerseusError
+from perseus.client.jobs import open_events
+from perseus.client.messages import FollowEvent, decode
+from perseus.errors import NotFoundError, PerseusError, UnavailableError
 from perseus.hosting import trace
+from perseus.hosting.feed import PATIENCE_S
 from perseus.hosting.merge import Traces
 from perseus.hosting.program import BUNDLE, unpack
 from perseus.hosting.replay import Checked, Replay
@@ -22,6 +26,8 @@ from perseus.hosting.runs import Runs
 # How long a line waits for one of another process that was before it.
 ORDER_S = 0.3
 LINES_MAXIMUM = 100_000
+# Between two tries of a daemon that went away.
+FOLLOW_AGAIN_S = 0.3
 
 
 def check(runs: Runs, run: Run, folder: Path) -> tuple[Checked, Traces]:
@@ -52,9 +58,10 @@ def fetch(runs: Runs, run: Run) -> Traces:
 
 
 def live(runs: Runs, run: Run, processes: Sequence[Id], since_s: float) -> Iterator[dict[str, Any]]:
-    """Events as they come, those after ``since_s``, about in their order; ends with the run."""
+    """Events as they come, those after ``since_s``, about in their order; ends with the run.
+    Raises UnavailableError when the cluster cannot be reached for a minute."""
     jobs = {process: job for process, job in runs.jobs(run).items() if process in processes}
-    lines: queue.Queue[dict[str, Any] | None] = queue.Queue(LINES_MAXIMUM)
+    lines: _Queue = queue.Queue(LINES_MAXIMUM)
     for job_id in jobs.values():
         threading.Thread(target=_follow, args=(runs, job_id, lines, since_s), daemon=True).start()
     waiting: list[tuple[float, int, dict[str, Any]]] = []
@@ -62,6 +69,8 @@ def live(runs: Runs, run: Run, processes: Sequence[Id], since_s: float) -> Itera
     while left or waiting:
         try:
             line = lines.get(timeout=ORDER_S)
+            if isinstance(line, PerseusError):
+                raise line
             left -= line is None
             if line is not None:
                 number += 1
@@ -72,22 +81,44 @@ def live(runs: Runs, run: Run, processes: Sequence[Id], since_s: float) -> Itera
             yield heapq.heappop(waiting)[2]
 
 
-def _follow(
-    runs: Runs, job_id: str, lines: "queue.Queue[dict[str, Any] | None]", since_s: float
-) -> None:
-    rest = b""
-    try:
-        for event in runs.cluster.job(job_id).follow(stderr=False):
-            *whole, rest = (rest + event.stdout).split(b"\n")
-            for text in whole:
-                try:
-                    line = trace.decode(text)
-                except msgspec.DecodeError:
-                    continue
-                if line.get("at", 0.0) >= since_s:
+# Lines of traces; an error when there will be no more; None at the end of each.
+_Queue = queue.Queue[dict[str, Any] | PerseusError | None]
+
+
+def _follow(runs: Runs, job_id: str, lines: _Queue, since_s: float) -> None:
+    """Puts down the lines of one process until its job ends, over a daemon that goes away."""
+    offset_bytes, rest, deadline_s = 0, b"", 0.0
+    while True:
+        error = UnavailableError("the daemon went away", hint="perseus nodes")
+        try:
+            events = open_events(
+                runs.cluster.transport, job_id, None, True, False, True, offset_bytes
+            )
+            for message in events:
+                event = decode(FollowEvent, message)
+                deadline_s = 0.0
+                offset_bytes += len(event.stdout)
+                *whole, rest = (rest + event.stdout).split(b"\n")
+                for line in _lines(whole, since_s):
                     lines.put(line)
-    except PerseusError:
-        # The cluster was closed, or cannot be reached: there is no more to see of it.
-        return
-    finally:
-        lines.put(None)
+                if event.ending is not None:
+                    lines.put(None)
+                    return
+        except UnavailableError as broken:
+            error = broken
+        except PerseusError as other:
+            lines.put(other)
+            return
+        deadline_s = deadline_s or time.monotonic() + PATIENCE_S
+        if time.monotonic() > deadline_s:
+            lines.put(error)
+            return
+        time.sleep(FOLLOW_AGAIN_S)
+
+
+def _lines(texts: Iterable[bytes], since_s: float) -> Iterator[dict[str, Any]]:
+    for text in texts:
+        with contextlib.suppress(msgspec.DecodeError):
+            line = trace.decode(text)
+            if line.get("at", 0.0) >= since_s:
+                yield line

@@ -154,7 +154,8 @@ class Replay:
                 names = sorted({process for process, _ in self._suffering})
                 said = f"not judged: faults go on at {', '.join(names)}"
             elif each.kind == "eventually" and each.name in awaited:
-                said = f"not judged: the trace ends within {each.within_s:g} s of the last fault"
+                since = "the last fault" if last_fault(lines) >= 0 else "the beginning"
+                said = f"not judged: the trace ends within {each.within_s:g} s of {since}"
             elif each.kind == "at_end" and (lost := self._lost_clients(lines)):
                 said = f"not judged: {', '.join(sorted(lost))} lost what it had seen"
             if said == "held" and self._traces.missing:

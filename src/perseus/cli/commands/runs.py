@@ -244,5 +244,10 @@ def stop(invocation: Invocation) -> int:
         console.json({"run": found.run, "away": away})
     for node in away:
         console.warn(f"{node} is away; what was durable there goes when it comes back")
+    if options.keep:
+        console.say(
+            f"what was durable stays on the nodes, in their data folders' algo/{found.run};"
+            f" perseus algo stop {found.run} removes it"
+        )
     console.say(f"its record and traces are kept; perseus fs rm -r {found.folder}")
     return 0

@@ -108,12 +108,16 @@ class Latest:
     def __init__(self, events: Iterable[Happened]) -> None:
         self._events: deque[str] = deque(maxlen=EVENTS_MAXIMUM)
         self.is_over = threading.Event()
+        # Why there are no more, when the run is not over.
+        self.error: PerseusError | None = None
         threading.Thread(target=self._take, args=(events,), daemon=True).start()
 
     def _take(self, events: Iterable[Happened]) -> None:
         try:
             for event in events:
                 self._events.append(str(event))
+        except PerseusError as error:
+            self.error = error
         finally:
             self.is_over.set()
 
@@ -123,7 +127,7 @@ class Latest:
 
 
 def show(console: Console, runs: Runs, run: Run, wanted: Sequence[Id], latest: Latest) -> None:
-    """Draws until the run is over."""
+    """Draws until the run is over; raises UnavailableError when it is out of reach for long."""
     counts, drawn, said, processes = Counts(), 0, "", list[Process]()
     while True:
         is_over = latest.is_over.is_set()
@@ -139,6 +143,8 @@ def show(console: Console, runs: Runs, run: Run, wanted: Sequence[Id], latest: L
         lines = frame(title, processes, rates, latest.lines(), width, height)
         drawn = _draw(console, lines, drawn)
         if is_over:
+            if latest.error is not None:
+                raise latest.error
             return
         latest.is_over.wait(PERIOD_S)
 
