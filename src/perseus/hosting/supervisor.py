@@ -20,6 +20,7 @@ from perseus.algo.process import Id
 from perseus.client.cluster import Cluster
 from perseus.errors import FullError, NotFoundError, PerseusError
 from perseus.hosting import frames
+from perseus.hosting.addresses import Addresses
 from perseus.hosting.certificate import RunCertificate
 from perseus.hosting.hearing import Hearing
 from perseus.hosting.network import Network, Server
@@ -51,6 +52,7 @@ class Supervisor:
         self._certificate = RunCertificate.ask(cluster, run.run, process)
         self._server = Server(self, self._certificate)
         self._network: Network
+        self._addresses = Addresses(run, cluster)
         self._child: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._is_paused = False
@@ -66,26 +68,20 @@ class Supervisor:
 
     async def serve(self, host: str) -> None:
         """Until it is cancelled."""
-        self._network = Network(self._find, self._certificate, self._drop)
+        self._network = Network(self._addresses.find, self._certificate, self._drop)
         address = await self._server.start(host)
         path = self._run.address_path(self._process)
         await asyncio.to_thread(self._cluster.fs.write_bytes, path, address.encode(), parents=True)
-        beside = [asyncio.create_task(work) for work in (self._renew(), self._look_out())]
+        works = (self._renew(), self._look_out(), self._addresses.gather())
+        beside = [asyncio.create_task(work) for work in works]
         try:
             await self._keep()
         finally:
             for task in beside:
                 task.cancel()
             await self._network.close()
+            self._addresses.close()
             await self._server.stop()
-
-    async def _find(self, process: Id) -> str:
-        path = self._run.address_path(process)
-        try:
-            return (await asyncio.to_thread(self._cluster.fs.read_bytes, path)).decode()
-        except PerseusError:
-            # Not there yet, or the node's daemon is away: it is asked again.
-            return ""
 
     async def _renew(self) -> None:
         while True:
