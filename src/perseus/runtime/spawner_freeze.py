@@ -58,8 +58,12 @@ class Freezer:
                 del self._frozen[pid]
 
     def _stop(self, pid: int, found: Stat, task: int) -> bool:
-        """Whether it ran until now."""
-        if pid in self._frozen or found.state == "T":
+        """Whether it is found for the first time, and ran until now."""
+        if found.state == "T":
+            return False
+        if pid in self._frozen:
+            # Another of the task let it go on, before that one was stopped itself.
+            _signal(pid, signal.SIGSTOP)
             return False
         self._frozen[pid] = _Frozen(found.start_ticks, task)
         _signal(pid, signal.SIGSTOP)
