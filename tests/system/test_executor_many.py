@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,32 @@ def test_a_time_limit_does_not_count_what_stood_still(tmp_path: Path) -> None:
         gate.unlink()
         attempt = bench.start("sh", "-c", script, task=1, time_limit_s=0.2)
         assert (await bench.ended(attempt)).ending.kind == jobs_pb2.ENDING_TIME_LIMIT
+
+    with_executor(tmp_path, body)
+
+
+def stand_still(for_s: float) -> None:
+    """As an agent does that is stopped from outside: nothing of its loop runs."""
+    time.sleep(for_s)
+
+
+def test_a_time_limit_does_not_count_what_the_whole_node_stood_still(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        gate, limit_s = bench.files / "gate", 2.0
+        script = f"echo $$ > {bench.files}/pid; while [ ! -e {gate} ]; do sleep 0.02; done"
+        bench.executor.on_lease(RealClock().now_s() + limit_s / 2)
+        attempt = bench.start("sh", "-c", script, time_limit_s=limit_s)
+        (pid,) = await bench.pids("pid")
+        # The agent stands still too; then its timer may be the first to go off.
+        stand_still(1.5 * limit_s)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert is_stopped(pid)
+        bench.executor.on_lease_lost()
+        bench.executor.on_lease(RealClock().now_s() + LIMIT_S)
+        gate.touch()
+        thaw(bench, attempt)
+        assert (await bench.ended(attempt)).ending.kind == jobs_pb2.ENDING_EXITED
 
     with_executor(tmp_path, body)
 

@@ -230,6 +230,7 @@ class Executor:
         """The node may act until ``until_s`` by the clock's ``now_s``. Should the agent hang
         then, the spawner freezes the tasks by itself."""
         self._lease_ends_s = until_s
+        self._host.pauses.on_lease(until_s)
         self._host.ships.note_master()
         if self._attempts:
             self._host.spawner.guard(until_s)
