@@ -3,6 +3,7 @@
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from perseus.errors import (
     NotFoundError,
     RefusedError,
 )
+from perseus.filestore.chunk_write_stream import ACK_BASE_S
 from perseus.filestore.client import FilestoreClient
 from perseus.filestore.grants import make_grant
 from perseus.proto.v1 import agent_pb2, chunk_pb2, filestore_pb2
@@ -177,6 +179,22 @@ def test_a_replica_that_hangs_is_left_behind(three: Cluster) -> None:
     three.nodes[1].signal(signal.SIGCONT)
     assert read(three.client, "/file") == content
     assert [list(s.failed_nodes) for s in three.master.seals if s.failed_nodes] == [["n1"]]
+
+
+def test_a_replica_that_hangs_with_a_full_pipe_is_left_behind_in_time(three: Cluster) -> None:
+    content = content_of(63 * MIB)
+    stopped_s = 0.0
+    with three.client.open_write("/file") as out:
+        for place in range(0, len(content), MIB):
+            if place == 48 * MIB:
+                three.nodes[1].signal(signal.SIGSTOP)
+                stopped_s = time.monotonic()
+            out.write(content[place : place + MIB])
+    took_s = time.monotonic() - stopped_s
+    three.nodes[1].signal(signal.SIGCONT)
+    assert read(three.client, "/file") == content
+    assert [list(s.failed_nodes) for s in three.master.seals if s.failed_nodes] == [["n1"]]
+    assert took_s < 0.75 * ACK_BASE_S, "noticed by the connection, not for want of an answer"
 
 
 def test_all_chunkservers_killed_and_started_again(two: Cluster) -> None:

@@ -20,12 +20,17 @@ from perseus.rpc.grpc_options import CHANNEL_OPTIONS
 
 SERVICE = "perseus.v1.Chunks"
 CHANNELS_MAXIMUM = 256
+PING_TIMEOUT_S = 15.0
 
 _OVERRIDES: dict[str, int | str] = {
-    # A chunkserver that is stopped or cut off is noticed after about ten seconds.
+    # A chunkserver that is stopped or cut off is noticed after ten to twenty seconds.
     "grpc.keepalive_time_ms": 5000,
     "grpc.keepalive_timeout_ms": 5000,
     "grpc.keepalive_permit_without_calls": 0,
+    # Where it stops in the middle of a write, what was not sent holds up keepalive's ping: then
+    # it is the unanswered one that measured the link which tells. That waits behind what was
+    # sent, so it has time enough for a slow link; gRPC's own is a minute.
+    "grpc.http2.ping_timeout_ms": int(PING_TIMEOUT_S * 1000),
 }
 # Statuses that gRPC itself gives, without an Error of ours.
 _CODES = {
