@@ -103,7 +103,7 @@ def test_one_that_is_down_is_not_paused_nor_killed(lab: Lab, tmp_path: Path) -> 
 
     def told() -> bool:
         stderr = lab.algo("kill", run.run, "n3").ok().stderr
-        return f"exit code 70: a handler raised; perseus logs --stderr {job_id}" in stderr
+        return f"exit code 70: ValueError: on purpose; perseus logs --stderr {job_id}" in stderr
 
     until(told, "n3 was down already")
     lab.algo("stop", run.run).ok()

@@ -68,7 +68,7 @@ def command(
     return subprocess.Popen(
         [str(PERSEUS), "sim", "node.py:Node", *arguments],
         cwd=folder,
-        env=environment(folder / "home"),
+        env=environment(folder / "home") | {"TERM": "xterm"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -321,10 +321,12 @@ def test_what_cannot_be_sent_is_told_with_seed_process_and_handler(tmp_path: Pat
     done = sim(tmp_path, "--seeds", "10")
     assert done.code == 125
     assert re.search(
-        r"seed 0, after \d.\d+ s, n\d, Node.hear of Ping from n\d: a function cannot", done.stderr
+        r"seed 0, after \d.\d+ s, n\d, Node.hear of Ping from n\d: n\d: Base.hear cannot send"
+        " this Ping: a function cannot",
+        done.stderr,
     )
     explored = sim(tmp_path, "--explore", "--nodes", "2")
-    assert explored.code == 125 and "n2, Node.hear of Ping from n1: a function" in explored.stderr
+    assert explored.code == 125 and "n2, Node.hear of Ping from n1: n2: Base" in explored.stderr
 
 
 # Mistakes of the command.

@@ -371,7 +371,7 @@ def test_the_guard_freezes_in_time_and_lets_nothing_start_after(tmp_path: Path) 
         assert state_of(pid) == "T"
         bench.spawner.guard(time.clock_gettime(time.CLOCK_BOOTTIME) + LIMIT_S)
         assert (await bench.run("true")).exit_code == 0
-        assert state_of(pid) == "S"
+        await until(lambda: state_of(pid) == "S")
         bench.spawner.send_signal(pid, signal.SIGKILL)
         assert (await bench.spawner.wait(pid)).signal == signal.SIGKILL
 
