@@ -12,7 +12,7 @@ help:
 	@echo 'make run     set up, start three nodes here, run the main job on real files, stop'
 	@echo 'make test    all tests; make test FLAGS="-k name" for some of them'
 	@echo 'make check   format, lint, types, floors, generated files'
-	@echo 'make sim     100 seeds of the simulated cluster and algorithms; make soak, 1000, and 5 GB of stdin'
+	@echo 'make sim     100 seeds of the simulated cluster and algorithms; make soak, 1000, and what takes long'
 	@echo 'make bench   measure beside other tools and write docs/benchmarks.md'
 	@echo 'make docs    make the reference pages anew; make proto, the protocol'
 	@echo 'make lock    resolve dependencies anew into requirements*.lock'
@@ -35,7 +35,7 @@ format: setup
 
 test: setup
 	@sh tools/system-packages.sh
-	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(FLAGS)
+	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(FLAGS)
 
 sim: setup
 	@$(PYTHON) tools/soak.py
@@ -43,6 +43,7 @@ sim: setup
 soak: setup
 	@$(PYTHON) tools/soak.py --soak
 	PERSEUS_TEST_STDIN_BYTES=5368709120 $(PYTHON) -m pytest -q tests/system/test_cluster_streams.py
+	PERSEUS_TEST_WHOLE=1 $(PYTHON) -m pytest -q tests/system/test_algo_workloads.py tests/sim/test_pythons.py
 
 bench: setup
 	@sh tools/bench-packages.sh
