@@ -35,7 +35,7 @@ format: setup
 
 test: setup
 	@sh tools/system-packages.sh
-	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(FLAGS)
+	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(FLAGS)
 
 sim: setup
 	@$(PYTHON) tools/soak.py

@@ -213,7 +213,7 @@ def test_a_handler_that_does_not_end_is_told_with_its_line(lab: Lab, tmp_path: P
     place = next(n for n, line in enumerate(ENDLESS.splitlines(), 1) if "# here" in line)
     assert stuck()["n2"] == f"endless.py:{place}"
     text = lab.algo("ps", run.run).ok().text
-    assert re.search(r"n1 .* stuck in go_on for \d+ s at endless.py:1[67]\n", text), text
+    assert re.search(r"n1 .* stuck in go_on for \d+ s at endless.py:1[78]\n", text), text
     lab.algo("kill", run.run, "n1").ok()
     (n1, *_) = lab.cluster.perseus("--json", "algo", "ps", run.run).ok().json()
     assert (n1["restarts"], n1["ending"]) == (1, "killed by signal 9")
