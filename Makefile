@@ -5,6 +5,8 @@
 
 PYTHON = .venv/bin/python
 FLAGS =
+# Tests at once: many of them wait, so one more than there are cores, as long as those are few.
+WORKERS = $$(cores=$$(nproc); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
 
 .PHONY: help setup run check format test sim soak bench docs picture proto lock clean
 
@@ -35,7 +37,7 @@ format: setup
 
 test: setup
 	@sh tools/system-packages.sh
-	$(PYTHON) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(FLAGS)
+	$(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile $(FLAGS)
 
 sim: setup
 	@$(PYTHON) tools/soak.py

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def _jobs(lab: Lab) -> list[JobInfo]:
     return [job for job in lab.client.jobs() if job.name.startswith("sim ")]
+
+
+def _told(lab: Lab) -> str:
+    """How the newest job stands, for whoever reads that a test failed."""
+    newest = max(_jobs(lab), key=lambda job: job.submitted_at_s)
+    said = [lab.cluster.perseus(*words).text for words in (("nodes",), ("why", newest.job_id))]
+    return f"{newest}\n" + "\n".join(said)
 
 
 def _sim(lab: Lab, *arguments: str) -> tuple[int, Any]:
@@ -76,8 +84,17 @@ def test_an_interrupt_cancels_the_job(lab: Lab, tmp_path: Path) -> None:
     started.send_signal(signal.SIGINT)
     assert started.wait(harness.LIMIT_S) == 130
     until(lambda: mine().has_ended, "it ends")
-    assert mine().state == "cancelled"
+    assert mine().state == "cancelled", _told(lab)
     assert _is_clean(lab)
+
+
+def _answer(lab: Lab, started: subprocess.Popen[bytes]) -> tuple[int, bytes, bytes]:
+    """Its exit code and output; when it does not end, how all stands."""
+    try:
+        out, err = started.communicate(timeout=harness.LIMIT_S)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f"{late.stderr!r}\n{_told(lab)}") from None
+    return started.returncode, out, err
 
 
 def _by_address(lab: Lab, name: str, path: Path) -> str:
@@ -92,6 +109,7 @@ def _by_address(lab: Lab, name: str, path: Path) -> str:
 def _seen(lab: Lab, known: set[str]) -> JobInfo | None:
     """The job that is not among ``known``, once a part of it has ended."""
     new = [job for job in _jobs(lab) if job.job_id not in known]
+    assert not any(job.has_ended for job in new), _told(lab)
     return new[0] if new and new[0].task_counts.get("finished") else None
 
 
@@ -105,11 +123,11 @@ def test_it_goes_on_through_another_node_when_the_followed_one_is_lost(
     try:
         until(lambda: _seen(lab, known), "it runs")
         devcluster.kill(lab.cluster.folder, "node-2")
-        out, err = started.communicate(timeout=harness.LIMIT_S)
+        code, out, err = _answer(lab, started)
     finally:
         started.kill()
         devcluster.up(2, lab.cluster.folder)
-    assert (started.returncode, json.loads(out)["seeds"]) == (0, 2000), err
+    assert (code, json.loads(out)["seeds"]) == (0, 2000), err
     assert b"; looking for job" in err
     assert _is_clean(lab)
 
@@ -122,10 +140,10 @@ def test_it_goes_on_when_the_master_was_away(lab: Lab, tmp_path: Path) -> None:
         until(lambda: _seen(lab, known), "it runs")
         devcluster.restart(lab.cluster.folder, "node-1")
         devcluster.up(2, lab.cluster.folder)
-        out, err = started.communicate(timeout=harness.LIMIT_S)
+        code, out, err = _answer(lab, started)
     finally:
         started.kill()
-    assert (started.returncode, json.loads(out)["seeds"]) == (0, 2000), err
+    assert (code, json.loads(out)["seeds"]) == (0, 2000), err
     assert _is_clean(lab)
 
 

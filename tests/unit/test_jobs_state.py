@@ -380,6 +380,20 @@ def test_a_cancelled_attempt_that_is_lost_is_cancelled() -> None:
     assert world.state() == CANCELLED
 
 
+@pytest.mark.parametrize("kind", [jobs_pb2.ENDING_NOT_STARTED, jobs_pb2.ENDING_NODE_FAILURE])
+def test_a_cancelled_attempt_that_could_not_begin_is_cancelled(kind: int) -> None:
+    """Its inputs were taken away by whoever cancelled it."""
+    world = World(nodes=1)
+    world.submit()
+    toy = world.holder(ONE)
+    world.kill("job00000")
+    toy.outbox.clear()
+    world.report(toy, ended_event(ONE, 125, kind))
+    ending = world.task().ending
+    assert world.state() == CANCELLED and ending is not None
+    assert (ending.kind, ending.exit_code) == (jobs_pb2.ENDING_CANCELLED, 143)
+
+
 def test_a_stop_that_was_not_delivered_is_said_again() -> None:
     world = World(nodes=1)
     world.submit()

@@ -48,7 +48,6 @@ class JobFeed:
         """To the job's end; closing it early cancels the job. Raises UnavailableError when no
         daemon answers any more, and other errors of Submit."""
         stream = self._run()
-        is_first = True
         try:
             while True:
                 try:
@@ -59,13 +58,13 @@ class JobFeed:
                 except UnavailableError as broken:
                     error = broken
                 stream.close()
-                is_first = False
                 stream = self._again(error)
         finally:
-            stream.close()
-            # The daemon of the first call cancels the job when its caller goes.
-            if self.job_id and not (is_first or self.is_over):
+            # The daemon cancels it too when its caller goes, but some time after that: tasks
+            # that begin meanwhile would miss what the caller takes away.
+            if self.job_id and not self.is_over:
                 self._cancel()
+            stream.close()
 
     def close(self) -> None:
         """Lets other ways than the first go."""
@@ -73,7 +72,7 @@ class JobFeed:
             way.close()
 
     def _run(self) -> Stream:
-        """Whoever serves it cancels the job when we leave."""
+        """Whoever serves it cancels the job also when we are killed."""
         request = {"submit": self._request, "detach": False}
         return self.cluster.transport.stream("Jobs/Run", request)
 

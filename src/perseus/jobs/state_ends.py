@@ -10,7 +10,7 @@ from perseus.jobs import records
 from perseus.jobs.plan import NodeView, Placement
 from perseus.jobs.records import Ended, TaskRecord
 from perseus.jobs.state_change import Change
-from perseus.jobs.state_job import Job, folder_of
+from perseus.jobs.state_job import SIGNAL_EXIT_BASE, Job, folder_of
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.machine import Instant
 
@@ -19,6 +19,8 @@ from perseus.runtime.machine import Instant
 BACKSTOP_S = 600.0
 EXIT_TIME_LIMIT = 124
 EXIT_PERSEUS = 125
+# Not by what its program did, which may not have begun.
+_NOT_ITS_OWN = (jobs_pb2.ENDING_NOT_STARTED, jobs_pb2.ENDING_NODE_FAILURE)
 # Shared by all tasks that ended so: each of a hundred thousand would hold its own.
 WELL = Ended(jobs_pb2.ENDING_EXITED, 0)
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB"))
@@ -49,6 +51,8 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
         return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, given.message)
     said, _, hint = (given.message or f"exit code {given.exit_code}").partition("\n")
     detail = f"{said}; {hint.strip()}" if hint else said
+    if task.cancelling and given.kind in _NOT_ITS_OWN:
+        return _cancelled(task, said, detail)
     if task.cancelling:
         return Outcome(records.FAILED, ending, records.CAUSE_ENDED, detail)
     if given.kind == jobs_pb2.ENDING_NODE_FAILURE:
@@ -66,11 +70,7 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
 def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:
     """The outcome of an attempt that was lost; without ``counts`` no retry is used up."""
     if task.cancelling:
-        signal = task.cancelling
-        ending = Ended(
-            jobs_pb2.ENDING_CANCELLED, 128 + signal, signal, f"cancelled; its node: {reason}"
-        )
-        return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, reason)
+        return _cancelled(task, reason, reason)
     if not counts:
         none = Ended(jobs_pb2.ENDING_UNSPECIFIED, 0)
         return Outcome(records.PENDING, none, records.CAUSE_UNDELIVERED, reason, again=True)
@@ -82,6 +82,14 @@ def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:
         return Outcome(records.LOST, ending, records.CAUSE_LOST, f"{reason}; no retry is left")
     detail = f"{reason}; {_tries(left)}"
     return Outcome(records.PENDING, ending, records.CAUSE_LOST, detail, again=True)
+
+
+def _cancelled(task: TaskRecord, reason: str, detail: str) -> Outcome:
+    """The outcome of an attempt that was to be cancelled, when its node has trouble with it."""
+    number = task.cancelling
+    message = f"cancelled; its node: {reason}"
+    ending = Ended(jobs_pb2.ENDING_CANCELLED, SIGNAL_EXIT_BASE + number, number, message)
+    return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, detail)
 
 
 def overdue(task: TaskRecord) -> Ended:
