@@ -53,6 +53,8 @@ def environment(home: Path, context: Path | None = None) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": str(home),
         "LANG": "C.UTF-8",
+        # What hangs tells where it is when it is ended by SIGABRT.
+        "PYTHONFAULTHANDLER": "1",
         "PYTHONPATH": str(ROOT / "src"),
         "PERSEUS_EXIT_WITH_PID": str(os.getpid()),
         "TMPDIR": os.environ.get("TMPDIR", "/tmp"),

@@ -92,8 +92,10 @@ def _answer(lab: Lab, started: subprocess.Popen[bytes]) -> tuple[int, bytes, byt
     """Its exit code and output; when it does not end, how all stands."""
     try:
         out, err = started.communicate(timeout=harness.LIMIT_S)
-    except subprocess.TimeoutExpired as late:
-        raise AssertionError(f"{late.stderr!r}\n{_told(lab)}") from None
+    except subprocess.TimeoutExpired:
+        started.send_signal(signal.SIGABRT)
+        _, err = started.communicate(timeout=harness.LIMIT_S)
+        raise AssertionError(f"{err.decode()}\n{_told(lab)}") from None
     return started.returncode, out, err
 
 

@@ -1,6 +1,8 @@
 """Memory that a busy time has freed goes back to the kernel."""
 
 import ctypes
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,33 @@ def test_what_is_free_between_what_is_held_goes_back() -> None:
     trim()
     assert before - resident_bytes() > 48 * MIB
     libc.free(blocks[-1])
+
+
+COLLECTED = """
+import threading
+from perseus.runtime import memory
+
+class Left:
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        names.append(threading.current_thread().name)
+        gone.set()
+
+names, gone = [], threading.Event()
+memory.COLLECT_S = 0.01
+memory.collect_apart()
+Left()
+kept = [[] for _ in range(100_000)]
+assert gone.wait(60)
+print(*names)
+"""
+
+
+def test_garbage_is_collected_where_no_lock_is_held() -> None:
+    """Though the first thread is the one that makes so much of it."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECTED], capture_output=True, text=True, timeout=90
+    )
+    assert done.stdout == "collector\n", done.stderr

@@ -5,7 +5,7 @@ over gRPC, but no wire: each byte is spared two encryptions and four copies.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from perseus.errors import PerseusError, UnavailableError
 from perseus.filestore.chunk_read import read_chunk
@@ -32,9 +32,9 @@ class LocalChunks:
 
 
 class LocalRead:
-    """Response frames of a read; one thread iterates, any may cancel."""
+    """Response frames of a read; one thread iterates and closes, any may cancel."""
 
-    def __init__(self, frames: Iterator[bytes], cancel: Callable[[], None]) -> None:
+    def __init__(self, frames: Generator[bytes, None, None], cancel: Callable[[], None]) -> None:
         self._frames = frames
         self.cancel = cancel
 
@@ -46,6 +46,11 @@ class LocalRead:
             return next(self._frames)
         except OSError as error:
             raise _disk_failed(error) from error
+
+    def close(self) -> None:
+        """Lets the replica go. Left to the collector, that might happen in the middle of
+        anything, also where the store's mutex is held."""
+        self._frames.close()
 
 
 class LocalWrite:

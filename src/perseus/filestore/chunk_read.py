@@ -4,7 +4,7 @@ With ``wait_s``, a read of an open replica goes on as bytes are synced and ends
 when none have come for that long, or with the seal.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 from crc32c import crc32c
 
@@ -23,7 +23,7 @@ LOOK_S = 0.5
 
 def read_chunk(
     store: ChunkStore, request: chunk_pb2.ReadChunkRequest, is_active: Callable[[], bool]
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Frames: a ReadHeader and bytes by turns. NotFoundError, CorruptError."""
     with store.use(request.chunk) as file:
         if file.version < request.version:

@@ -106,23 +106,30 @@ class ChunkStream:
             return
 
     def _receive(self) -> None:
-        failure = None
+        """Takes all answers, also those after a failure: what this very process serves holds
+        the chunk until the last one."""
         try:
             for message in self._call:
-                ack = chunk_pb2.WriteAck.FromString(message)
-                if ack.HasField("error"):
-                    error = status.from_proto(ack.error)
-                    failure = ChainBrokenError(ack.failed_address or self.address, error)
-                    break
-                with self._changed:
-                    self.acked_bytes = max(self.acked_bytes, ack.length_bytes)
-                    self._changed.notify_all()
+                self._take(chunk_pb2.WriteAck.FromString(message))
         except grpc.RpcError as error:
-            failure = ChainBrokenError(self.address, error_of(error, self.address))
+            self._fail(ChainBrokenError(self.address, error_of(error, self.address)))
         except PerseusError as error:
-            failure = ChainBrokenError(self.address, error)
+            self._fail(ChainBrokenError(self.address, error))
+        self._fail(self._lost("the stream ended"))
+
+    def _take(self, ack: chunk_pb2.WriteAck) -> None:
+        if ack.HasField("error"):
+            error = status.from_proto(ack.error)
+            self._fail(ChainBrokenError(ack.failed_address or self.address, error))
+            return
         with self._changed:
-            self._failure = self._failure or failure or self._lost("the stream ended")
+            self.acked_bytes = max(self.acked_bytes, ack.length_bytes)
+            self._changed.notify_all()
+
+    def _fail(self, failure: ChainBrokenError) -> None:
+        """The first failure counts."""
+        with self._changed:
+            self._failure = self._failure or failure
             self._changed.notify_all()
         self._frames.close(drop=True)
 

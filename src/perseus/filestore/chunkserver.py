@@ -293,6 +293,7 @@ def main(config: ChunkserverConfig, control_socket: socket.socket) -> int:
         link.send(messages.Failed(messages.Problem.of(error)))
         return 1
     memory.start_trimming()
+    memory.collect_apart()
     server.run()
     server.stop()
     return 0

@@ -17,7 +17,7 @@ import grpc
 from crc32c import crc32c
 
 from perseus.errors import CorruptError, NotFoundError, PerseusError, UnavailableError
-from perseus.filestore.client_channels import Channels, error_of
+from perseus.filestore.client_channels import Channels, end, error_of
 from perseus.filestore.client_files import Files
 from perseus.filestore.client_queue import ClosableQueue, ClosedError
 from perseus.proto.v1 import chunk_pb2, filestore_pb2
@@ -155,7 +155,7 @@ class Read:
         except grpc.RpcError as error:
             raise error_of(error, f"chunkserver {address}") from error
         finally:
-            call.cancel()
+            end(call)
 
     def _wanted(self, chunk: filestore_pb2.LocatedChunk) -> int:
         """Bytes to ask a replica for; 0: to its end."""

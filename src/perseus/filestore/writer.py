@@ -379,6 +379,8 @@ class FileWriter:
                 hint=broken.error.hint or "see: perseus doctor",
             )
         self._seal(chunk, failed, self._told(chunk, failed, broken.error))
+        if self._breaks > 1:
+            time.sleep(min(BACKOFF_FIRST_S * 2**self._breaks, BACKOFF_MAXIMUM_S))
 
     def _told(
         self, chunk: OpenChunk, failed: list[str], error: PerseusError
@@ -397,5 +399,3 @@ class FileWriter:
         return filestore_pb2.SealChunkRequest(
             failed_by="" if source is None else source.node_id, failure=error.message
         )
-        if self._breaks > 1:
-            time.sleep(min(BACKOFF_FIRST_S * 2**self._breaks, BACKOFF_MAXIMUM_S))

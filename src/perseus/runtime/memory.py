@@ -9,6 +9,7 @@ An allocator without ``malloc_trim`` (musl) is left alone.
 """
 
 import ctypes
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,11 @@ BUSY_SHARE = 0.1
 # The processor time from which on work is worth a trim, which takes some milliseconds: an
 # idle process reaches it about once a minute.
 WORK_S = 0.2
+# Between two looks of the collector's thread, after how many new objects it collects, and how
+# often it collects the old ones too.
+COLLECT_S = 0.5
+COLLECT_OBJECTS = 2000
+WHOLE_ROUNDS = 10
 
 
 class Quiet:
@@ -53,6 +59,29 @@ def start_trimming() -> threading.Thread | None:
     thread = threading.Thread(target=_watch, args=(trim,), name="memory", daemon=True)
     thread.start()
     return thread
+
+
+def collect_apart() -> threading.Thread:
+    """From now on cyclic garbage is collected by a daemon thread of its own, that holds no lock.
+
+    Python's collector runs in the midst of whatever allocates. Where threads hold locks, a
+    finalizer that wants one of them (of a generator that was left in a ``with``, say) would
+    wait there for its own thread. Not before a fork: the child would have no such thread.
+    """
+    gc.disable()
+    thread = threading.Thread(target=_collect, name="collector", daemon=True)
+    thread.start()
+    return thread
+
+
+def _collect() -> None:
+    rounds = 0
+    while True:
+        time.sleep(COLLECT_S)
+        # Counted on while it is disabled.
+        if gc.get_count()[0] > COLLECT_OBJECTS:
+            rounds += 1
+            gc.collect(2 if rounds % WHOLE_ROUNDS == 0 else 1)
 
 
 def trimmer() -> Callable[[], None] | None:
