@@ -1,6 +1,7 @@
 """What is sent and kept: passed on as the codec would bring it, whatever becomes of it later."""
 
 from collections import OrderedDict, defaultdict
+from copy import deepcopy
 from dataclasses import InitVar, dataclass, field, fields, is_dataclass
 from enum import Enum, Flag
 from typing import Any
@@ -129,6 +130,64 @@ def test_what_can_change_is_kept_as_it_was() -> None:
     assert (one.right, other) == ([1], Pair({"a": [1]}, [1]))
     assert taken.open() == other
     assert taken.is_still(other) and not taken.is_still(one) and not taken.is_still(value)
+
+
+def holders_of(value: Any) -> list[Any]:
+    """All lists, dicts and sets within a value."""
+    mine: list[Any] = []
+    if isinstance(value, dict):
+        mine = [value, *holders_of(list(value.values()))[1:]]
+    elif isinstance(value, list | tuple):
+        mine = [value] if isinstance(value, list) else []
+        mine += [holder for each in value for holder in holders_of(each)]
+    elif isinstance(value, set):
+        mine = [value]
+    elif is_dataclass(value):
+        mine = holders_of(tuple(getattr(value, each.name) for each in fields(value)))
+    return mine
+
+
+@given(st.builds(Pair, values, st.lists(values, min_size=1)), st.data())
+def test_what_was_changed_in_place_since_is_seen(value: Any, data: st.DataObject) -> None:
+    """Also where an equal object of another class took the place of one."""
+    taker = Values(CODEC)
+    for _ in range(4):
+        taken, bytes_then = taker.taken(value), CODEC.encode(value)
+        holder = data.draw(st.sampled_from(holders_of(value)))
+        if isinstance(holder, set):
+            holder ^= {1, data.draw(st.integers(0, 3))}
+        else:
+            place = 0 if isinstance(holder, list) else data.draw(keys)
+            new = data.draw(st.one_of(plain, st.sampled_from([1, True, 1.0, 0, False, -0.0])))
+            if isinstance(holder, list) and not holder:
+                holder.append(new)
+            else:
+                holder[place] = new
+        assert CODEC.encode(taken) == bytes_then
+        assert taken.is_still(value) == (CODEC.encode(value) == bytes_then)
+        assert anatomy(taker.taken(value).open()) == anatomy(CODEC.decode(CODEC.encode(value)))
+
+
+def test_what_did_not_change_is_not_copied_again() -> None:
+    taker = Values(CODEC)
+    inside = Pair({"a": 1})
+    whole = Pair(inside, {"b": 2})
+    first, part = taker.taken(whole), taker.taken(inside)
+    assert taker.taken(whole).open is first.open and taker.taken(inside).open is part.open
+    inside.left["a"] = 3
+    assert part.open() == Pair({"a": 1}) and first.open() == Pair(Pair({"a": 1}), {"b": 2})
+    assert taker.taken(inside).open() == Pair({"a": 3})
+    assert taker.taken(whole).open() == Pair(Pair({"a": 3}), {"b": 2})
+
+
+@pytest.mark.parametrize("value", [{}, [], Pair({}), Pair(Pair([])), (Pair(1), [Pair({})])])
+def test_what_is_kept_in_mind_is_bounded(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.algo.values.CHANGING_MAXIMUM", 10)
+    monkeypatch.setattr("perseus.algo.values.FIXED_MAXIMUM", 10)
+    taker = Values(CODEC)
+    for number in range(100):
+        taker.taken(Pair(number, deepcopy(value)))
+        assert len(taker._changing) <= 10 and len(taker._fixed) <= 10
 
 
 def test_what_is_not_in_the_middle_of_others_is_found_too() -> None:

@@ -40,6 +40,8 @@ class Record(NamedTuple):
     # Of its fields, and what reads them from a value.
     names: tuple[str, ...]
     read: Callable[[Any], tuple[Any, ...]]
+    # Makes a value of what its fields are to be, in their order.
+    make: Callable[..., Any]
 
 
 class Codec:
@@ -92,9 +94,7 @@ class Codec:
         if value.__class__ is Kept:
             value = value.value
         try:
-            content = self._encoder.encode(self._plain(value, 0))
-        except OverflowError:
-            content = self._encoder.encode(_without_big(self._plain(value, 0)))
+            content = self._bytes_of(self._plain(value, 0))
         except UnicodeEncodeError as error:
             said = f"{error.object[error.start : error.end]!r} is no text that UTF-8 has"
             raise InvalidError(said, hint="bytes, for what is not text") from None
@@ -104,6 +104,12 @@ class Codec:
                 hint="send and keep it in parts, or only what is new of it",
             )
         return content
+
+    def _bytes_of(self, plain: Any) -> bytes:
+        try:
+            return self._encoder.encode(plain)
+        except OverflowError:
+            return self._encoder.encode(_without_big(plain))
 
     def decode(self, data: bytes) -> Any:
         """The value; raises InvalidError or IncompatibleError."""
@@ -121,8 +127,9 @@ class Codec:
         if found is None:
             name = self.name_of(kind)
             names = tuple(field.name for field in fields(cast(Any, kind)))
-            _check_makes(kind, names)
-            found = self._records[kind] = Record(name, _version(kind), names, _reader(names))
+            make = _maker(kind, names)
+            found = Record(name, _version(kind), names, _reader(names), make)
+            self._records[kind] = found
         return found
 
     def _plain(self, value: Any, depth: int) -> Any:
@@ -256,16 +263,22 @@ def _member(value: Enum) -> str:
     return value.name
 
 
-def _check_makes(kind: type, names: tuple[str, ...]) -> None:
-    """Raises InvalidError for a class that is not made from its fields: who gets such a
-    message could not make it."""
+def _maker(kind: type, names: tuple[str, ...]) -> Callable[..., Any]:
+    """Makes values of a class; raises InvalidError for one that is not made from its fields:
+    who gets such a message could not make it."""
     try:
-        inspect.signature(kind).bind(**dict.fromkeys(names))
+        signature = inspect.signature(kind)
+        signature.bind(**dict.fromkeys(names))
     except TypeError as error:
         raise InvalidError(
             f"a {kind.__name__} cannot be made from its fields where it arrives: {error}",
             hint="no field(init=False), InitVar, or __init__ of its own",
         ) from None
+    taken = signature.parameters.values()
+    in_order = [each.name for each in taken if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    if tuple(in_order[: len(names)]) == names:
+        return kind
+    return lambda *parts: kind(**dict(zip(names, parts, strict=True)))
 
 
 def _reader(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:

@@ -24,7 +24,7 @@ class GCounter:
         merged = dict(self.counts)
         for replica, count in other.counts.items():
             merged[replica] = max(merged.get(replica, 0), count)
-        return GCounter(merged)
+        return self if merged == self.counts else GCounter(merged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +44,5 @@ class PNCounter:
         return PNCounter(self.up, self.down.increment(replica, -by))
 
     def merge(self, other: "PNCounter") -> "PNCounter":
-        return PNCounter(self.up.merge(other.up), self.down.merge(other.down))
+        up, down = self.up.merge(other.up), self.down.merge(other.down)
+        return self if up is self.up and down is self.down else PNCounter(up, down)

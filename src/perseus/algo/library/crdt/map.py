@@ -35,4 +35,5 @@ class ORMap:
         values = dict(self.values)
         for key, value in other.values.items():
             values[key] = values[key].merge(value) if key in values else value
-        return ORMap(self.keys.merge(other.keys), values)
+        keys = self.keys.merge(other.keys)
+        return self if keys is self.keys and values == self.values else ORMap(keys, values)

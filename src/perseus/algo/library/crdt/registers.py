@@ -39,4 +39,5 @@ class MVRegister:
         return MVRegister(self.versions.clear().add(replica, value))
 
     def merge(self, other: "MVRegister") -> "MVRegister":
-        return MVRegister(self.versions.merge(other.versions))
+        versions = self.versions.merge(other.versions)
+        return self if versions is self.versions else MVRegister(versions)

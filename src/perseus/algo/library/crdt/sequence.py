@@ -58,4 +58,6 @@ class Sequence:
         return Sequence(self.elements, self.deleted | {self.dots()[place]})
 
     def merge(self, other: "Sequence") -> "Sequence":
+        if other.elements.keys() <= self.elements.keys() and other.deleted <= self.deleted:
+            return self
         return Sequence({**self.elements, **other.elements}, self.deleted | other.deleted)

@@ -16,7 +16,7 @@ class GSet:
         return GSet(self.value | {item})
 
     def merge(self, other: "GSet") -> "GSet":
-        return GSet(self.value | other.value)
+        return self if other.value <= self.value else GSet(self.value | other.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class TwoPhaseSet:
         return TwoPhaseSet(self.added, self.removed | ({item} & self.added))
 
     def merge(self, other: "TwoPhaseSet") -> "TwoPhaseSet":
+        if other.added <= self.added and other.removed <= self.removed:
+            return self
         return TwoPhaseSet(self.added | other.added, self.removed | other.removed)
 
 
@@ -81,9 +83,11 @@ class ORSet:
         return dot.count <= self.seen.get(dot.replica, 0) and dot not in self.items
 
     def merge(self, other: "ORSet") -> "ORSet":
+        if self == other:
+            return self
         items = {dot: item for dot, item in self.items.items() if not other.has_removed(dot)}
         items |= {dot: item for dot, item in other.items.items() if not self.has_removed(dot)}
         seen = dict(self.seen)
         for replica, count in other.seen.items():
             seen[replica] = max(seen.get(replica, 0), count)
-        return ORSet(items, seen)
+        return self if items == self.items and seen == self.seen else ORSet(items, seen)
