@@ -175,15 +175,25 @@ def main() -> int:
         # So that its modules are found: it is loaded from where it was unpacked from here on.
         loaded(series.about.target, series.about.workload, ".")
         for seed in series.seeds(int(os.environ["PERSEUS_TASK_INDEX"])):
-            outcome = runner.run_one(series.about, seed)
-            sys.stdout.buffer.write(_line(outcome))
-            sys.stdout.buffer.flush()
+            outcome = runner.run_one(series.about, seed, last=_tell_and_end)
+            _tell(outcome)
             if outcome.violation is not None:
                 break
         return 0
     except PerseusError as error:
         sys.stderr.write(f"{error.message}\n")
         return 1
+
+
+def _tell(outcome: Outcome) -> None:
+    sys.stdout.buffer.write(_line(outcome))
+    sys.stdout.buffer.flush()
+
+
+def _tell_and_end(outcome: Outcome) -> None:
+    """Of a step that nothing interrupts: a broken property too."""
+    _tell(outcome)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -262,29 +262,43 @@ class Explorer:
         """The one under way."""
         return self._stepping[0] if self._stepping else None
 
-    def run(self, beat: Callable[[int, int], None] = lambda states, depth: None) -> Explored:
+    def run(
+        self,
+        beat: Callable[[int, int], None] = lambda states, depth: None,
+        last: Callable[[Explored], None] = lambda found: None,
+    ) -> Explored:
         """Goes through all states within the bounds, or to the first violation, or to ^C.
-        ``beat`` is told now and then of the states seen, and of the depth."""
+        ``beat`` is told now and then of the states seen, and of the depth. When a step does
+        not end that nothing interrupts, ``last`` is told what was found, and this process ends."""
         begun_s = time.monotonic()
-        violation: Violation | None = None
-        events: tuple[Happened, ...] = ()
+        broken: _Broken | None = None
         search = _Search(self._bounds, beat)
         try:
-            with limited(self, self._step_limit_s):
+            with limited(
+                self,
+                self._step_limit_s,
+                lambda said: last(self._found(search, self._endless(said), begun_s)),
+            ):
                 search.run(self._first(), self._following)
         except KeyboardInterrupt:
             search.ended_by = "interrupt"
-        except _Broken as broken:
-            violation, events = broken.violation, _events(broken.state)
+        except _Broken as caught:
+            broken = caught
         except Endless as endless:
-            state = self._stepping[1] if self._stepping else None
-            at = float(state.depth) if state else 0.0
-            violation, events = Violation(ENDLESS, str(endless), at), _events(state)
+            broken = self._endless(str(endless))
         except PerseusError as error:
             raise type(error)(f"{self.step}: {error.message}", hint=error.hint) from error
+        return self._found(search, broken, begun_s)
+
+    def _endless(self, said: str) -> "_Broken":
+        state = self._stepping[1] if self._stepping else None
+        return _Broken(Violation(ENDLESS, said, float(state.depth) if state else 0.0), state)
+
+    def _found(self, search: _Search, broken: "_Broken | None", begun_s: float) -> Explored:
+        violation = None if broken is None else broken.violation
         return Explored(
             violation,
-            events,
+            () if broken is None else _events(broken.state),
             len(search.seen),
             search.deepest,
             violation is None and search.ended_by in ("", "depth"),
@@ -462,7 +476,7 @@ def _begun(state: _State, process_id: Id, cell: _Cell, event: Happened) -> _Stat
 
 
 class _Broken(Exception):
-    def __init__(self, violation: Violation, state: _State) -> None:
+    def __init__(self, violation: Violation, state: _State | None) -> None:
         super().__init__(str(violation))
         self.violation = violation
         self.state = state

@@ -146,6 +146,19 @@ def _member(run: Callable[[int], Made], seeds: Sequence[int]) -> _Member:
 # What the others execute.
 
 
+def send_early(made: object) -> None:
+    """In one of the processes: the outcome of the seed at hand, before its run returns, for
+    one that never will."""
+    assert _Own.connection is not None
+    _Own.connection.send(made)
+
+
+class _Own:
+    """What a process has of its own: the way to whom it works for."""
+
+    connection: Connection | None = None
+
+
 def _work(
     run: Callable[[int], Made], seeds: Sequence[int], connection: Connection, parent: int
 ) -> None:
@@ -154,6 +167,7 @@ def _work(
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         return
+    _Own.connection = connection
     while (batch := connection.recv()) is not None:
         for place in range(*batch):
             made: Made | BaseException

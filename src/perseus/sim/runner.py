@@ -1,6 +1,7 @@
 """Many runs: one for each seed, spread over the cores."""
 
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,9 +9,9 @@ from perseus.errors import UnavailableError
 from perseus.sim.chance import Chance
 from perseus.sim.faults import Fault, Faults, plan_of
 from perseus.sim.load import load
-from perseus.sim.parallel import DiedError, spread
-from perseus.sim.patience import ENDLESS, LAST_SIGNAL, STEP_LIMIT_S, Endless, limited
-from perseus.sim.watch import Outcome, Violation
+from perseus.sim.parallel import DiedError, send_early, spread
+from perseus.sim.patience import ENDLESS, STEP_LIMIT_S, Endless, limited
+from perseus.sim.watch import Outcome
 from perseus.sim.world import Tracer, World
 
 
@@ -59,18 +60,33 @@ def kept(drawn: Sequence[Fault], places: tuple[int, ...] | None) -> list[Fault]:
     return [drawn[place] for place in places if place < len(drawn)]
 
 
-def run(made: World, step_limit_s: float = STEP_LIMIT_S) -> Outcome:
-    """To its end; a step that does not end breaks it."""
+def run(
+    made: World,
+    step_limit_s: float = STEP_LIMIT_S,
+    last: Callable[[Outcome], None] | None = None,
+) -> Outcome:
+    """To its end; a step that does not end breaks it. Where nothing interrupts that step,
+    ``last`` is told how it went, and this process ends."""
+    end = last or _say
     try:
-        with limited(made, step_limit_s):
+        with limited(made, step_limit_s, lambda said: end(made.broken(ENDLESS, said))):
             return made.run()
     except Endless as endless:
         return made.broken(ENDLESS, str(endless))
 
 
-def run_one(about: Plan, seed: int, trace: Tracer | None = None) -> Outcome:
+def _say(outcome: Outcome) -> None:
+    print(f"perseus: seed {outcome.seed}: {outcome.violation}", file=sys.stderr, flush=True)
+
+
+def run_one(
+    about: Plan,
+    seed: int,
+    trace: Tracer | None = None,
+    last: Callable[[Outcome], None] | None = None,
+) -> Outcome:
     """One run."""
-    return run(world(about, seed, trace), about.step_limit_s)
+    return run(world(about, seed, trace), about.step_limit_s, last)
 
 
 def run_many(
@@ -79,27 +95,21 @@ def run_many(
     processes: int = 0,
     beat: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
-    """The runs of all seeds, in their order; closing the iterator ends the rest. ``beat`` is
-    called now and then while a run is waited for."""
+    """The runs of all seeds, in their order, in processes of their own but under a debugger;
+    closing the iterator ends the rest. ``beat`` is called now and then while one is waited for."""
     load(about.target, about.workload)
-    processes = processes or os.cpu_count() or 1
-    if processes == 1 or len(seeds) == 1:
+    if sys.gettrace() is not None:
         for seed in seeds:
             yield run_one(about, seed)
         return
+    processes = processes or os.cpu_count() or 1
     try:
-        yield from spread(lambda seed: run_one(about, seed), seeds, processes, beat)
+        yield from spread(
+            lambda seed: run_one(about, seed, last=send_early), seeds, processes, beat
+        )
     except DiedError as died:
-        yield _died(died)
-
-
-def _died(died: DiedError) -> Outcome:
-    """The process of a run ended: by ``patience``, or by somebody else, which is no verdict."""
-    if died.code != -LAST_SIGNAL:
         ending = f"by signal {-died.code}" if died.code < 0 else f"with exit code {died.code}"
         raise UnavailableError(
             f"the process that ran seed {died.seed} ended {ending}",
             hint=f"does the program end it, or is memory short? by itself: --seed {died.seed}",
-        )
-    violation = Violation(ENDLESS, "where it stands is told above", 0.0)
-    return Outcome(died.seed, violation, frozenset(), 0, 0, 0, 0.0)
+        ) from None

@@ -20,6 +20,8 @@ from perseus.shellwords import as_word
 from perseus.sim import diagram, explore, faults, repeat, runner, trace
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
+from perseus.sim.watch import Outcome
+from perseus.sim.world import World
 
 NODES_MAXIMUM = 1000
 STATES_MAXIMUM = 100_000_000
@@ -127,11 +129,23 @@ def _check_seeds(options: Any) -> None:
 
 
 def _replay(invocation: Invocation, about: Plan, seed: int) -> int:
-    console, taken = invocation.console, trace.Trace()
+    taken = trace.Trace()
     _check_kept(about, seed)
     world = runner.world(about, seed, taken)
     _say_if_none(invocation, about, world.properties)
-    outcome = runner.run(world, about.step_limit_s)
+
+    def tell(outcome: Outcome) -> None:
+        _tell_replayed(invocation, about, world, taken, outcome)
+
+    outcome = runner.run(world, about.step_limit_s, last=tell)
+    tell(outcome)
+    return 0 if outcome.violation is None else 1
+
+
+def _tell_replayed(
+    invocation: Invocation, about: Plan, world: World, taken: trace.Trace, outcome: Outcome
+) -> None:
+    console = invocation.console
     if console.as_json:
         notes = repeat.strays(load(about.target, about.workload))
         told = {"digest": taken.digest, "events": taken.count, "notes": notes}
@@ -143,7 +157,6 @@ def _replay(invocation: Invocation, about: Plan, seed: int) -> int:
         simulated.tell(invocation, outcome)
         console.say(f"digest of its {taken.count} events: {taken.digest[:16]}")
     simulated.draw(invocation, list(taken.events), simulated.title_of(outcome))
-    return 0 if outcome.violation is None else 1
 
 
 def _check_kept(about: Plan, seed: int) -> None:
@@ -162,14 +175,28 @@ def _check_kept(about: Plan, seed: int) -> None:
 
 
 def _explore(invocation: Invocation, layout: Layout, about: Plan) -> int:
-    console, options = invocation.console, invocation.options
+    options = invocation.options
     _check_bounds(options)
     bounds = explore.Bounds(options.depth, options.timeouts, options.crashes, options.states)
     explorer = explore.Explorer(layout, about.nodes, bounds, about.step_limit_s)
     _say_if_none(invocation, about, explorer.properties)
-    feed = simulated.Feed(console)
-    found = explorer.run(lambda states, depth: feed.show(f"{states} states, depth {depth}"))
-    feed.clear()
+    feed = simulated.Feed(invocation.console)
+
+    def tell(found: explore.Explored) -> None:
+        feed.clear()
+        _tell_found(invocation, found)
+
+    found = explorer.run(
+        lambda states, depth: feed.show(f"{states} states, depth {depth}"), last=tell
+    )
+    tell(found)
+    if found.ended_by == "interrupt":
+        return EXIT_INTERRUPTED
+    return 0 if found.violation is None else 1
+
+
+def _tell_found(invocation: Invocation, found: explore.Explored) -> None:
+    console = invocation.console
     if console.as_json:
         console.json(_explored_as_json(found))
     elif found.violation is None:
@@ -179,9 +206,6 @@ def _explore(invocation: Invocation, layout: Layout, about: Plan) -> int:
         console.line(diagram.text(found.events))
         console.say(f"{found.states} states in {found.took_s:.1f} s")
     simulated.draw(invocation, found.events, str(found.violation or "every always held"))
-    if found.ended_by == "interrupt":
-        return EXIT_INTERRUPTED
-    return 0 if found.violation is None else 1
 
 
 def _check_bounds(options: Any) -> None:
