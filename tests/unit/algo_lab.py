@@ -35,6 +35,9 @@ class Still:
     def taken(self, value: Any) -> Any:
         return value
 
+    def knows(self, to: str) -> bool:
+        return True
+
 
 def alone(
     kind: type[Some], disk: Mapping[Any, Any], ids: tuple[str, ...] = ("n1",), **options: Any

@@ -360,6 +360,51 @@ def test_what_could_not_be_kept_for_real_is_not_kept_here() -> None:
     assert "durable where cannot hold a Place" in said.said
 
 
+class Stray(Process):
+    """It has something on its way to the disk while it sends."""
+
+    count: int = durable(0)
+    asks = False
+
+    def start(self) -> None:
+        self.count += 1
+        self.after(0.0, self.stray)
+
+    def stray(self) -> None:
+        self.count += 1
+        self.go()
+
+    def go(self) -> None:
+        if self.asks:
+            self.request("n9", Ping(1), timeout_s=1.0, on_reply=self.stray)
+        self.send("n9", Ping(1))
+
+
+class StrayAsks(Stray):
+    asks = True
+
+
+@pytest.mark.parametrize("kind", [Stray, StrayAsks])
+def test_what_is_sent_to_nobody_is_told_with_its_handler_and_line(kind: type[Process]) -> None:
+    first = Stray.go.__code__.co_firstlineno
+    line = first + (2 if kind is StrayAsks else 3)
+    said = f"Stray.stray at test_algo_process.py:{line} sends to 'n9', which is nobody"
+    with pytest.raises(InvalidError, match=said):
+        world(kind, nodes=2, until_s=1.0).run()
+    with pytest.raises(InvalidError, match=said):
+        Explorer(Layout.of(kind), 2).run()
+
+
+def test_the_two_in_the_wrong_order_are_told() -> None:
+    class Turned(Process):
+        def start(self) -> None:
+            self.send(Ping(1), "n2")  # type: ignore[arg-type]
+
+    with pytest.raises(InvalidError, match=r"sends to Ping\(.*\), which is nobody") as told:
+        world(Turned, nodes=2, until_s=1.0).run()
+    assert told.value.hint.startswith("send(to, message)")
+
+
 async def waits(self: Process, sender: str, message: Ping) -> None:
     return None
 

@@ -121,17 +121,20 @@ class Driver:
         values: Values,
         settled: Callable[[Sequence[Step]], None] | None = None,
         stepping: Callable[[float], None] | None = None,
+        knows: Callable[[Id], bool] = lambda to: False,
     ) -> None:
         """``values`` takes what is sent and kept. ``transmit`` gets a sender, what it sends and
         its mark, which no other message of this driver has. ``settled`` is told of steps, in
         their order, when they are durable and before anything that they sent leaves.
-        ``stepping`` is told the time when a handler is called, and 0 when it has returned."""
+        ``stepping`` is told the time when a handler is called, and 0 when it has returned.
+        ``knows`` says whether there is somebody who is in no group of the layout."""
         self._journal = journal
         self._transmit = transmit
         self._failed = failed
         self._settled = settled
         self._stepping = stepping or _unnoted
         self.taken = values.taken
+        self.knows = knows
         self._processes: dict[Id, Process] = {}
         self._commits: asyncio.Queue[Step] = asyncio.Queue()
         self._writing: asyncio.Task[None] | None = None

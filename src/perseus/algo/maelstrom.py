@@ -73,7 +73,14 @@ class Bridge:
     def _begin(self, source: Id, body: dict[str, Any]) -> None:
         self._id = body["node_id"]
         groups = {DEFAULT_GROUP: tuple(body["node_ids"])}
-        self._driver = Driver(MemoryJournal(), self._transmit, self._failed, self._values)
+        self._driver = Driver(
+            # Its clients are in no group.
+            MemoryJournal(),
+            self._transmit,
+            self._failed,
+            self._values,
+            knows=lambda to: True,
+        )
         self._driver.start(self._kind, Place(self._id, DEFAULT_GROUP, groups))
         self._say(source, {"type": "init_ok", "in_reply_to": body.get("msg_id")})
 

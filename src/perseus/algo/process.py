@@ -7,6 +7,7 @@ itself does no I/O, so all hosts drive the very same code.
 """
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
@@ -71,6 +72,9 @@ class Host(Protocol):
     def taken(self, value: Any) -> Any:
         """What a process sends or keeps, as it is now, a copy if it could change; raises
         InvalidError for what no message and no disk can hold. See ``values``."""
+
+    def knows(self, to: Id) -> bool:
+        """Whether there is somebody of that name who is in no group."""
 
 
 class Envelope(NamedTuple):
@@ -276,6 +280,8 @@ class Process:
         out = self._outbox
         if len(out) >= OUTBOX_MAXIMUM:
             self._refuse_more()
+        if to not in self._ids:
+            self._check_somebody(to)
         try:
             out.append((to, self._taken(message), 0, 0))
         except InvalidError as error:
@@ -320,6 +326,8 @@ class Process:
     ) -> None:
         """Sends, and calls ``on_reply(sender, reply)`` for the first reply within
         ``timeout_s``, else ``on_timeout()``. What was asked for may happen all the same."""
+        if to not in self._ids:
+            self._check_somebody(to)
         self._requested += 1
         number = self._requested
         timer = self.after(timeout_s, self._give_up, number, on_timeout)
@@ -403,6 +411,7 @@ class Process:
             "_taken": host.taken,
             "_host": host,
             "_place": place,
+            "_ids": frozenset(each for ids in place.groups.values() for each in ids),
             "_outbox": [],
             "_spawned": [],
             "_is_over": False,
@@ -506,16 +515,34 @@ class Process:
 
     def _unfit(self, message: Any, error: InvalidError) -> UnfitError:
         """What is told of a message that cannot be sent, and which handler it was."""
-        frame, handler = sys._getframe(), type(self).__name__
-        while frame.f_back is not None:
-            frame = frame.f_back
-            is_mine = frame.f_locals.get("self") is self
-            if is_mine and frame.f_code.co_filename != __file__:
-                handler = frame.f_code.co_qualname
+        handler, _ = self._at_work()
         return UnfitError(
             f"{self.id}: {handler} cannot send this {type(message).__name__}: {error.message}",
             hint=error.hint,
         )
+
+    def _check_somebody(self, to: Id) -> None:
+        """Raises UnfitError for the name of nobody. One that is spawned may yet come."""
+        if str(to).partition("/")[0] in self._ids or self._host.knows(to):
+            return
+        handler, place = self._at_work()
+        raise UnfitError(
+            f"{self.id}: {handler} at {place} sends to {to!r}, which is nobody",
+            hint="send(to, message); ids are in self.peers and self.group(name)",
+        )
+
+    def _at_work(self) -> tuple[str, str]:
+        """The handler that runs, and the file and line in which it, or what it calls, is."""
+        frame, handler, place = sys._getframe(), type(self).__name__, ""
+        while frame.f_back is not None:
+            frame = frame.f_back
+            code = frame.f_code
+            if code.co_filename == __file__:
+                continue
+            place = place or f"{os.path.basename(code.co_filename)}:{frame.f_lineno}"
+            if frame.f_locals.get("self") is self:
+                handler = code.co_qualname
+        return handler, place
 
     def _refuse_more(self) -> None:
         message = opened(self._outbox[-1][1])
@@ -533,6 +560,7 @@ class Process:
     _host: Host
     _place: Place
     _taken: Callable[[Any], Any]
+    _ids: frozenset[Id]
     _changes: durability.Changes
     _noted: dict[durability.Key, Kept]
     _outbox: list[tuple[Id, Any, int, int]]
@@ -551,7 +579,7 @@ _COUNTED = frozenset({"_is_over", "_sender", "_asked", "_requested"})
 # Those that stay what they are for a life.
 _KEPT = (
     "id", "peers", "everyone", "majority", "random", "_changes", "_noted", "_taken", "_host",
-    "_place", "_outbox", "_spawned", "_requests",
+    "_place", "_ids", "_outbox", "_spawned", "_requests",
 )  # fmt: skip
 # By class attributes these are set for each class anew, above.
 _OF_CLASSES = ("_handlers", "_durable", "_properties")

@@ -165,6 +165,10 @@ class Replay:
 
     # The host's half.
 
+    def knows(self, to: Id) -> bool:
+        """All are in groups."""
+        return False
+
     def now_s(self, process: Process) -> float:
         """The time that the process saw in this step."""
         return self._own_s

@@ -16,7 +16,7 @@ from perseus.errors import InvalidError
 _LEAVES = frozenset({int, str, bytes, float, bool, type(None), type, FunctionType, Place})
 _DURABLE = (durability.DurableList, durability.DurableDict, durability.DurableSet)
 # What belongs to the host, not to the process.
-_SHARED = ("_host", "_taken", "_place", "random", "id", "peers", "everyone", "majority")
+_SHARED = ("_host", "_taken", "_place", "_ids", "random", "id", "peers", "everyone", "majority")
 
 
 class Clones:

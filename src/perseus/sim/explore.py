@@ -120,6 +120,10 @@ class _Host:
         """Time stands still."""
         return 0.0
 
+    def knows(self, to: Id) -> bool:
+        """All are in groups."""
+        return False
+
     def after(
         self, process: Process, seconds: float, handler: Handler, arguments: tuple[Any, ...]
     ) -> _Handle:

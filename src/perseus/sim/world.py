@@ -274,6 +274,10 @@ class World:
         heappush(self._queue, (at_s, self._number, self._fire, (node, timer)))
         return timer
 
+    def knows(self, to: Id) -> bool:
+        """All are in groups."""
+        return False
+
     # Steps.
 
     def _fire(self, node: _Node, timer: _Timer) -> None:
