@@ -112,6 +112,7 @@ def test_a_token_that_has_expired(one: Cluster, tmp_path: Path) -> None:
     ):
         assert done.code == 125 and "expired" in done.stderr
         assert "on the master: perseus token create" in done.stderr
+        assert "perseus token create --role user" in done.stderr
     assert not data.exists()
 
 

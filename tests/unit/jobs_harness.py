@@ -70,6 +70,9 @@ class Outputs:
     def exists(self, path: str) -> bool:
         return path in self.inputs
 
+    def is_folder(self, path: str) -> bool:
+        return any(name.startswith(f"{path}/") for name in self.inputs)
+
     def bytes_by_node(self, path: str) -> dict[str, int]:
         return self.inputs.get(path, {})
 

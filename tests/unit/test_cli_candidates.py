@@ -28,6 +28,7 @@ FREE = {
         (["logs", "--task", "3", "7k"], "job", "7k"),
         (["logs", "--task", ""], "", ""),
         (["kill", "-s", "USR1", "7k"], "active job", "7k"),
+        (["kill", "-s", "US"], "signal", "US"),
         (["fs", "ls", "-l", "/da"], "path", "/da"),
         (["--context", "lab", "fs", "cat", "/da"], "path", "/da"),
         (["fs", "put", "a"], "file", "a"),

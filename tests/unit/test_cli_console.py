@@ -87,6 +87,21 @@ def test_a_bar_stays_within_its_line() -> None:
         assert "\n" not in line and "\033" not in line
 
 
+@pytest.mark.parametrize(
+    ("name", "columns", "shown"),
+    [
+        ("a.txt", 80, "a.txt  [############            ]"),
+        ("a.txt", 43, "a.txt  [####     ]"),
+        ("a.txt", 33, "a.txt "),
+        ("a-long-name.txt", 33, "a-long… "),
+    ],
+)
+def test_on_a_narrow_terminal_the_numbers_stay_whole(name: str, columns: int, shown: str) -> None:
+    script = DRAWING.replace("NAME)", f"{name!r})").replace("bar(", "bar._began_s -= 1e5; bar(", 1)
+    line = on_terminal(script, "xterm", columns).split("\r\033[K")[1]
+    assert line == f"{shown}  50%  1.0M  10/s  1d03h"
+
+
 def test_quiet_is_of_what_is_said_and_not_of_what_is_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -40,6 +40,9 @@ def test_every_command_has_a_handler_help_and_examples(words: str) -> None:
         (["--json", "ndoes"], "perseus nodes"),
         (["zzzzzz"], "perseus --help"),
         (["run", "--bogus"], "perseus run --help"),
+        (["run", "--cpus", "2", "--", "true"], "did you mean: --cpu; else perseus run --help"),
+        (["fs", "put", "--replica=3", "a", "/a"], "did you mean: --replicas;"),
+        (["ps", "-z"], "  perseus ps --help"),
         (["fs", "ls", "--bogus"], "perseus fs ls --help"),
     ],
 )

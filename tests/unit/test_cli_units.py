@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perseus.cli import units
+from perseus.cli.commands import nodes
 from perseus.cli.console import Console
+from perseus.client.messages import Capacity, Load, NodeInfo, Resources
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,14 @@ def test_a_table_quotes_names_on_a_terminal_alone(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
     Console().table(["NAME"], [["\x1b[31mred"]])
     assert ("\x1b[31mred" in capsys.readouterr().out) is not is_terminal
+
+
+def test_what_a_node_has_not_told_yet_is_no_zero() -> None:
+    joined = nodes._row(NodeInfo(name="attic", state="joined"))
+    assert joined == ("attic", "-", "joined", "-", "-", "-", "-", 0, "-")
+    told = NodeInfo(
+        name="attic",
+        capacity=Capacity(resources=Resources(cpu=2.0, memory_bytes=8 << 30, disk_bytes=64 << 30)),
+        load=Load(memory_available_bytes=4 << 30, disk_free_bytes=0),
+    )
+    assert nodes._row(told)[3:7] == ("2", "4.0G/8.0G", "0/64.0G", "0%")

@@ -184,6 +184,8 @@ def test_ids_begin_with_a_letter() -> None:
 def test_a_local_clusters_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no local cluster"):
         devcluster.status(tmp_path)
+    with pytest.raises(NotFoundError, match="no local cluster"):
+        devcluster.kill(tmp_path, "node-1")
     for name in ("node-2", "node-10", "node-1", "node-x"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "cluster.json").touch()

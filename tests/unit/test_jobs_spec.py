@@ -75,6 +75,8 @@ def test_what_is_in_order_is_taken_and_the_request_is_not_changed() -> None:
         ({"working_directory": "srv"}, InvalidError, "not absolute", "/srv"),
         ({"stdin_inline": b"x" * 65_537}, TooLargeError, "65537 bytes", "fs put"),
         ({"stdin_path": "/logs/b.txt"}, NotFoundError, "/logs/b.txt", "perseus fs ls /logs"),
+        ({"stdin_path": "/logs"}, InvalidError, "/logs, which is a folder", "fs ls /logs"),
+        ({"files": placed(("x", "/logs/"))}, InvalidError, "is a folder", "fs ls /logs"),
         ({"stdin_path": "logs"}, InvalidError, "not absolute", "/logs"),
         ({"stdin_path": "/a/../b"}, InvalidError, "'..'", ""),
         ({"files": placed(("../x", "/logs/a.txt"))}, InvalidError, "'../x'", "--file"),

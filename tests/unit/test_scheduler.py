@@ -2,12 +2,14 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perseus.jobs import why
 from perseus.jobs.plan import UNLIMITED, JobView, Line, Needs, NodeView, Plan, Snapshot
 from perseus.jobs.scheduler import AHEAD_MAXIMUM, RESERVE_AFTER_TURNS, ahead_maximum, plan
+from perseus.jobs.state_ends import size
 
 GIB = 1 << 30
 
@@ -256,3 +258,18 @@ def _check_nothing_is_left_out(
             fits = cpu + kind.cpu_milli <= view.cpu_milli
             fits = fits and memory + kind.memory_bytes <= view.memory_bytes
             assert served[job_id] or not fits or view.node_id in result.reserved
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "words"),
+    [
+        (1023, "1023 bytes"),
+        (1 << 20, "1 MB"),
+        (1010 << 20, "1010 MB"),
+        (999 << 20, "999 MB"),
+        (7_600_000_000, "7.08 GB"),
+        (1000 << 40, "1000 TB"),
+    ],
+)
+def test_a_size_is_said_without_an_exponent(size_bytes: int, words: str) -> None:
+    assert size(size_bytes) == words

@@ -59,6 +59,7 @@ FLAGS = {
     "--stdin": "path",
     "--file": "placed file",
     "--node": "node",
+    "--signal": "signal",
     "--context": "context",
     "--data": "file",
     "--dir": "file",
@@ -187,12 +188,20 @@ def _candidates(place: Place) -> "Iterable[str]":
             return ["@last", *(_name(entry) for entry in _list(place, "/algo", ""))]
         case "path":
             return _paths(place)
+        case "signal":
+            return _signals()
     return []
 
 
 def _contexts() -> list[str]:
     names = os.listdir(contexts.config_folder(os.environ) + "/contexts")
     return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+def _signals() -> list[str]:
+    from signal import Signals
+
+    return [signal.name.removeprefix("SIG") for signal in Signals]
 
 
 def _local_nodes(given: str | None) -> list[str]:

@@ -16,6 +16,9 @@ from perseus.cli.units import lines_shown, quoted
 
 PROGRESS_INTERVAL_S = 0.1
 COLUMNS_DEFAULT = 80
+BAR_COLUMNS = 24
+# A shorter bar says less than the number beside it.
+BAR_LEAST_COLUMNS = 4
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 _STATE_COLOURS = {
     "running": "green",
@@ -203,9 +206,21 @@ class Progress:
         if not total_bytes:
             return f"{self._name}  {ending}"
         share = min(done_bytes / total_bytes, 1.0)
-        bar = "#" * int(share * 24)
         left_s = (total_bytes - done_bytes) / speed if speed else 0.0
-        return f"{self._name}  [{bar:<24}] {share:4.0%}  {ending}  {format_duration(left_s)}"
+        return self._fitted(share, f"{share:4.0%}  {ending}  {format_duration(left_s)}")
+
+    def _fitted(self, share: float, numbers: str) -> str:
+        """On a narrow terminal the bar gets shorter, then the name; the numbers stay whole."""
+        room = columns(sys.stderr) - 1 - len(self._name) - len(numbers)
+        # Around the bar are two blanks, its brackets and a blank.
+        width = min(room - 5, BAR_COLUMNS)
+        if width >= BAR_LEAST_COLUMNS:
+            bar = "#" * int(share * width)
+            return f"{self._name}  [{bar:<{width}}] {numbers}"
+        if room >= 2:
+            return f"{self._name}  {numbers}"
+        kept = max(len(self._name) + room - 3, 0)
+        return f"{self._name[:kept]}…  {numbers}"
 
     def end(self) -> None:
         """Takes the bar away."""

@@ -211,11 +211,11 @@ def _names(folder: Path) -> list[str]:
 
 
 def _data(folder: Path, name: str) -> Path:
-    names = _names(folder)
+    names = _known_names(folder)
     if name not in names:
         raise NotFoundError(
             f"the local cluster in {folder} has no node {name!r}",
-            hint=f"its nodes are: {', '.join(names) or 'none'}",
+            hint=f"its nodes are: {', '.join(names)}",
         )
     return folder / name
 

@@ -50,11 +50,23 @@ class Parser(argparse.ArgumentParser):
             node: argparse.ArgumentParser = self
             for word in args or ():
                 node = children(node).get(word, node)
-            node.error(f"unrecognized arguments: {' '.join(extras)}")
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(extras)}", hint=_nearest_flag(node, extras)
+            )
         return options
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=f"{self.prog} --help")
+
+
+def _nearest_flag(node: argparse.ArgumentParser, extras: list[str]) -> str:
+    """The flag that the first unknown one may stand for, and where all of them are told."""
+    from difflib import get_close_matches
+
+    unknown = next((word.partition("=")[0] for word in extras if word.startswith("--")), "")
+    near = get_close_matches(unknown, node._option_string_actions, n=1, cutoff=0.7)
+    told = f"{node.prog} --help"
+    return f"did you mean: {near[0]}; else {told}" if near else told
 
 
 def command(

@@ -47,5 +47,8 @@ class Locality(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is a file of that path."""
 
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder of that path."""
+
     def bytes_by_node(self, path: str) -> dict[str, int]:
         """Bytes of the file that each node (by id) holds a replica of."""

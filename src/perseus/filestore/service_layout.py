@@ -4,7 +4,7 @@ All of it is read from memory and changes nothing.
 """
 
 from perseus.filestore.namespace import Namespace
-from perseus.filestore.namespace_tree import File
+from perseus.filestore.namespace_tree import File, Folder
 from perseus.filestore.replication import Replication
 from perseus.filestore.replication_state import OPEN, Nodes
 from perseus.proto.v1 import cluster_pb2, filestore_pb2
@@ -71,6 +71,10 @@ class FileLocality:
     def exists(self, path: str) -> bool:
         """Whether there is a file of that path; raises InvalidError for what is no path."""
         return isinstance(self._namespace.find(path), File)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder of that path; raises InvalidError for what is no path."""
+        return isinstance(self._namespace.find(path), Folder)
 
     def bytes_by_node(self, path: str) -> dict[str, int]:
         """Bytes of the file that each live node (by id) holds; {} when there is no such file."""

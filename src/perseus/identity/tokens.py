@@ -268,7 +268,7 @@ class Tokens:
         return Write(_key(token), SCHEMA + msgspec.msgpack.encode(token))
 
 
-_CREATE_HINT = "on the master: perseus token create"
+_CREATE_HINT = "on the master: perseus token create; for a login: perseus token create --role user"
 
 
 def _key(token: TokenRecord) -> bytes:

@@ -210,6 +210,11 @@ def _check_files(spec: jobs_pb2.TaskSpec, files: Locality, absence: Absence) -> 
 
 def _file(path: str, what: str, files: Locality, absence: Absence) -> str:
     written = paths.normalise(path)
+    if files.is_folder(written):
+        raise InvalidError(
+            f"{what} is to come from {written}, which is a folder",
+            hint=f"name a file in it: perseus fs ls {as_word(written)}",
+        )
     if not files.exists(written):
         if (absent := absence(written)) is not None:
             raise absent

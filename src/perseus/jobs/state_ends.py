@@ -162,7 +162,9 @@ def size(count: int) -> str:
     """Bytes for people: "64 GB", "7.1 GB", "12 kB"."""
     for unit, name in _UNITS:
         if count >= unit:
-            return f"{count / unit:.3g} {name}"
+            value = count / unit
+            # From 1,000 on "g" would write 1.02e+03.
+            return f"{value:.0f} {name}" if value >= 999.5 else f"{value:.3g} {name}"
     return f"{count} bytes"
 
 

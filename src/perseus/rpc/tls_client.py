@@ -22,7 +22,7 @@ from perseus.rpc.http_client import CONNECT_TIMEOUT_S, Connection
 # OpenSSL's numbers of why a certificate does not verify.
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _CLOCK_HINT = "set the clocks of both machines (`date`)"
-_TOKEN_HINT = "on the master: perseus token create"
+_TOKEN_HINT = "on the master: perseus token create; for a login: perseus token create --role user"
 
 
 class TlsConnection(Connection):

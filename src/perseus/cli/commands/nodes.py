@@ -30,18 +30,23 @@ def ls(invocation: Invocation) -> int:
 
 def _row(node: NodeInfo) -> tuple[object, ...]:
     resources, load = node.capacity.resources, node.load
-    free = load.memory_available_bytes
+    # A node that has come just now, or was never heard, has told neither yet.
+    is_measured, is_loaded = resources.cpu > 0, load.memory_available_bytes > 0
     return (
         node.name + ("*" if node.is_master else ""),
         node.address or "-",
         node.state,
-        f"{resources.cpu:g}",
-        f"{units.format_size(free)}/{units.format_size(resources.memory_bytes)}",
-        f"{units.format_size(load.disk_free_bytes)}/{units.format_size(resources.disk_bytes)}",
-        f"{load.cpu:.0%}",
+        f"{resources.cpu:g}" if is_measured else "-",
+        _room(load.memory_available_bytes, resources.memory_bytes) if is_loaded else "-",
+        _room(load.disk_free_bytes, resources.disk_bytes) if is_loaded else "-",
+        f"{load.cpu:.0%}" if is_loaded else "-",
         node.tasks,
         node.version or "-",
     )
+
+
+def _room(free_bytes: int, all_bytes: int) -> str:
+    return f"{units.format_size(free_bytes)}/{units.format_size(all_bytes)}"
 
 
 def drain(invocation: Invocation) -> int:
