@@ -244,7 +244,8 @@ def test_heads_are_bounded_and_refused_in_json(lab: Lab, more: bytes) -> None:
     lab.front()
     head, body = _raw(lab, b"GET / HTTP/1.1\r\nhost: x\r\n" + more + b"\r\n")
     assert head.startswith(b"HTTP/1.1 4") and b"application/json" in head
-    assert json.loads(body)["error"]["code"] in ("invalid", "too_large")
+    error = json.loads(body)["error"]
+    assert error["code"] in ("invalid", "too_large") and "docs/http.md" in error["hint"]
 
 
 def test_pages_are_refused_to_whom_calls_are(lab: Lab) -> None:
@@ -265,6 +266,12 @@ def test_bodies_are_bounded(lab: Lab) -> None:
     for path in ("/perseus.v1.Jobs/Submit", "/perseus.v1.Files/Write"):
         body = curl_socket(lab, path, "--data-binary", f"@{big}")
         assert json.loads(body)["error"]["code"] == "too_large"
+
+
+def test_a_body_that_says_itself_that_it_is_too_large_is_not_waited_for(lab: Lab) -> None:
+    lab.front()
+    body = curl_socket(lab, "/perseus.v1.Jobs/Submit", "-H", "content-length: 99999999", "-d", "{}")
+    assert json.loads(body)["error"]["code"] == "too_large"
 
 
 def test_a_json_caller_who_leaves_ends_the_handler(lab: Lab) -> None:

@@ -79,7 +79,8 @@ class JsonDoor:
 
     def broken(self, connection: HttpConnection, status_code: int, words: str) -> None:
         """Answers what is not HTTP, or too much of it; the connection ends."""
-        error = (TooLargeError if status_code == 431 else InvalidError)(words)
+        kind = TooLargeError if status_code == 431 else InvalidError
+        error = kind(words, hint="the door speaks HTTP/1.1: docs/http.md")
         body = json_codec.dump(status.to_json(error)) + b"\n"
         connection.respond(status_code, [("connection", "close"), _JSON], body)
 
@@ -136,6 +137,7 @@ class JsonDoor:
             async with aclosing(exchange.messages(kind.request_class)) as requests:
                 await self._respond(exchange, method, requests, call)
         else:
+            exchange.check_length(call.metadata.get("content-length", ""))
             request = await exchange.message(kind.request_class)
             await self._respond(exchange, method, request, call)
 
@@ -160,6 +162,11 @@ class _Exchange:
         self.connection = connection
         self._raw = raw
         self._begun = False
+
+    def check_length(self, declared: str) -> None:
+        """What says itself that it is too large is not waited for."""
+        if declared.isdecimal() and int(declared) > LINE_MAXIMUM_BYTES:
+            raise _too_large()
 
     async def message(self, kind: Any) -> Any:
         """The request of a unary call."""
