@@ -5,7 +5,7 @@ import heapq
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ ORDER_S = 0.3
 LINES_MAXIMUM = 100_000
 # Between two tries of a daemon that went away.
 FOLLOW_AGAIN_S = 0.3
+# How long a trace that is not there is looked for, and how often.
+FETCH_WITHIN_S = 4.0
+FETCH_AGAIN_S = 0.5
 
 
 def check(runs: Runs, run: Run, folder: Path) -> tuple[Checked, Traces]:
@@ -40,10 +43,21 @@ def check(runs: Runs, run: Run, folder: Path) -> tuple[Checked, Traces]:
 
 
 def fetch(runs: Runs, run: Run) -> Traces:
-    """What is there of the traces now."""
+    """What is there of the traces now. A trace of a process that goes on is waited for a
+    little: when the master was away, its nodes may not be back yet."""
     jobs = runs.jobs(run)
     if not jobs:
         raise NotFoundError(f"run {run.run} has no jobs", hint="perseus algo ps")
+    deadline_s = time.monotonic() + FETCH_WITHIN_S
+    while True:
+        traces, may_come = _fetched(runs, run, jobs)
+        if not may_come or time.monotonic() > deadline_s:
+            return traces
+        time.sleep(FETCH_AGAIN_S)
+
+
+def _fetched(runs: Runs, run: Run, jobs: Mapping[Id, str]) -> tuple[Traces, bool]:
+    """And whether there may be more of them in a moment."""
     traces = Traces()
     begun_s = time.monotonic()
     for process, job_id in jobs.items():
@@ -54,7 +68,7 @@ def fetch(runs: Runs, run: Run) -> Traces:
     silent = runs.silent(run, dict.fromkeys(empty))
     back = "; check again when its node is back"
     traces.unread = {p: each.error + ("" if each.is_over else back) for p, each in silent.items()}
-    return traces
+    return traces, not all(each.is_over for each in silent.values())
 
 
 def live(runs: Runs, run: Run, processes: Sequence[Id], since_s: float) -> Iterator[dict[str, Any]]:
