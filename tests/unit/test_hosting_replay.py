@@ -4,13 +4,16 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import pytest
 
 from perseus.algo import Layout, Process, always, durable, on
+from perseus.algo.checkers.linearizability import Verdict
 from perseus.algo.codec import Codec
 from perseus.algo.driver import Driver, MemoryJournal, Step
+from perseus.algo.history import Operation
 from perseus.algo.library import kv
 from perseus.algo.library.raft.messages import Done, Query
 from perseus.algo.process import Envelope, Id
@@ -207,6 +210,20 @@ def test_what_is_still_awaited_is_told_since_when(lab: Lab) -> None:
         f"not judged: the trace ends within 20 s of {since}"
         for since in ("the last fault", "the beginning")
     ]
+
+
+def test_a_history_is_told_in_seconds_of_the_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the machine's own clock, which counts from when it was switched on."""
+    told: list[float] = []
+
+    def judge(operations: list[Operation], model: object, key: object) -> Verdict:
+        told.extend(time for each in operations for time in (each.invoked, each.returned))
+        return Verdict(True)
+
+    monkeypatch.setattr("perseus.algo.checkers.linearizability.check", judge)
+    took_s = lab.check().lasted_s
+    over = [time for time in told if time != inf]
+    assert len(over) > 100 and 0.0 <= min(over) <= max(over) <= took_s + 0.001
 
 
 def test_an_answer_that_was_changed_is_found(lab: Lab) -> None:

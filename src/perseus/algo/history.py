@@ -5,7 +5,7 @@ happened or not, or may happen later still.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Final
 
@@ -41,14 +41,19 @@ class Operation:
         """It returned."""
         self.returned, self.result = at, result
 
+    def since(self, began_s: float) -> "Operation":
+        """The same in seconds since then."""
+        return replace(self, invoked=self.invoked - began_s, returned=self.returned - began_s)
+
     def __str__(self) -> str:
         ended = f"{self.returned:.3f} s: {self.result!r}" if self.is_over else "no answer"
         return f"{self.client} {self.what!r} at {self.invoked:.3f} s, {ended}"
 
 
-def merged(histories: Iterable[Iterable[Operation]]) -> list[Operation]:
-    """Several clients' histories as one, in the order of their beginnings."""
+def merged(histories: Iterable[Iterable[Operation]], began_s: float = 0.0) -> list[Operation]:
+    """Several clients' histories as one, in the order of their beginnings, in seconds since
+    their clock said ``began_s``."""
     return sorted(
-        (operation for history in histories for operation in history),
+        (operation.since(began_s) for history in histories for operation in history),
         key=lambda operation: operation.invoked,
     )

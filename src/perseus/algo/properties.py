@@ -32,7 +32,7 @@ WITHIN_S = 30.0
 class View(Generic[AnyProcess]):
     """A run as a property sees it."""
 
-    __slots__ = ("changed", "ghost", "now_s", "processes")
+    __slots__ = ("began_s", "changed", "ghost", "now_s", "processes")
 
     def __init__(self) -> None:
         # Those of the property's class that are up, in the order of their ids.
@@ -43,6 +43,8 @@ class View(Generic[AnyProcess]):
         self.ghost: dict[Any, Any] = {}
         # True time.
         self.now_s = 0.0
+        # What the clock of the clients, which is one for all, said when the run began.
+        self.began_s = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,8 @@ class Replay:
         self._classes: dict[Id, tuple[type[Process], Place, dict[str, Any]]] = {}
         self._timers: dict[Id, list[tuple[Handler, tuple[Any, ...]]]] = {}
         self._own_s = 0.0
+        # Whether one of them, who keep time by one clock, has taken a step.
+        self._has_clients = False
         self._sent: dict[Mark, int] = {}
         self._numbers: dict[Mark, int] = {}
         # The faults that have not been healed: of whom, and which.
@@ -218,6 +220,9 @@ class Replay:
     def _step(self, line: Line) -> None:
         self.steps += 1
         self._own_s = line["now"]
+        if not self._has_clients and root(line["p"]) in self._run.clients:
+            self._has_clients = True
+            self._watch.clocks_began(self._own_s - self.now)
         self._tell(line)
         process = self._begin(line) if line["k"] == "start" else self._processes.get(line["p"])
         if process is None:

@@ -178,6 +178,11 @@ class Watch:
             subject = watched.property.subject
             watched.view.processes = [p for p in processes if isinstance(p, subject)]
 
+    def clocks_began(self, at_s: float) -> None:
+        """What the clients' clock said when the run began, where that was not 0."""
+        for watched in self._watched:
+            watched.view.began_s = at_s
+
     def after_step(self, process: Process) -> None:
         """Raises Violation when something that must always hold does not."""
         kind, now_s = process.__class__, self._world.now

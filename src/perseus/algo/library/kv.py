@@ -138,7 +138,7 @@ class Kv(Raft):
 @at_end(KvClient)
 def history_is_linearizable(view: View[KvClient]) -> None:
     """One copy could have given all these answers."""
-    history = merged(client.history for client in view.processes)
+    history = merged((client.history for client in view.processes), view.began_s)
     verdict = linearizability.check(history, RegisterModel(), key=lambda what: what.key)
     assert verdict.is_linearizable is not False, str(verdict)
 

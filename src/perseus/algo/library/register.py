@@ -190,7 +190,7 @@ def a_replica_does_not_go_back(view: View[Register]) -> bool:
 @at_end(RegisterClient)
 def history_is_linearizable(view: View[RegisterClient]) -> None:
     """One copy could have given all these answers."""
-    history = merged(client.history for client in view.processes)
+    history = merged((client.history for client in view.processes), view.began_s)
     verdict = linearizability.check(history, RegisterModel(), key=lambda what: what.key)
     assert verdict.is_linearizable is not False, str(verdict)
 

@@ -210,7 +210,7 @@ class Logs:
 @at_end(LogClient)
 def logs_are_in_order_and_whole(view: View[LogClient]) -> None:
     """Each message has one offset, each offset one message, and no poll leaves one out."""
-    Logs(merged(client.history for client in view.processes)).check()
+    Logs(merged((client.history for client in view.processes), view.began_s)).check()
 
 
 @eventually(LogClient, within_s=60.0)

@@ -162,7 +162,7 @@ def judged(history: list[Operation]) -> list[Operation]:
 @at_end(KvClient)
 def history_is_linearizable(view: View[KvClient]) -> None:
     """One copy could have given all these answers, each between its question and its end."""
-    history = judged(merged(client.history for client in view.processes))
+    history = judged(merged((client.history for client in view.processes), view.began_s))
     verdict = linearizability.check(history, Model(), key=lambda what: what.key)
     assert verdict.is_linearizable is not False, str(verdict)
 

@@ -79,7 +79,7 @@ def _transaction(number: int, operation: Operation) -> Transaction:
 @at_end(TransactionClient)
 def transactions_are_serializable(view: View[TransactionClient]) -> None:
     """They could have run one after the other; else the anomaly is named."""
-    history = merged(client.history for client in view.processes)
+    history = merged((client.history for client in view.processes), view.began_s)
     for operation in history:
         if is_done(operation):
             asked = [step[:2] for step in operation.what.txn]
