@@ -61,6 +61,16 @@ def test_what_does_not_start(tmp_path: Path) -> None:
     with_executor(tmp_path, body)
 
 
+def test_a_placed_file_can_be_the_program(tmp_path: Path) -> None:
+    async def body(bench: Bench) -> None:
+        (bench.files / "work.sh").write_text("#!/bin/sh\necho $0 works\n")
+        file = jobs_pb2.PlacedFile(name="work.sh", path="/work.sh")
+        ended = await bench.run("./work.sh", files=[file])
+        assert ended.stdout.inline == b"./work.sh works\n"
+
+    with_executor(tmp_path, body)
+
+
 def test_what_a_task_finds(tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         (bench.files / "a.txt").write_text("placed")

@@ -129,6 +129,9 @@ def test_what_cannot_start_says_why(tmp_path: Path) -> None:
     cases: list[tuple[list[str], type[PerseusError], str]] = [
         (["no-such-program"], NotFoundError, "command not found"),
         (["/no/such/program"], NotFoundError, "command not found"),
+        # It is looked for in the task's folder, not where the daemon stands.
+        (["./no-such-program"], NotFoundError, "not found in the task's working folder"),
+        (["./script"], RefusedError, "interpreter"),
         ([str(plain)], RefusedError, "Permission denied"),
         ([str(binary)], RefusedError, "wrong format"),
         ([str(script)], RefusedError, "interpreter"),

@@ -72,7 +72,7 @@ def _namespace(*asked: Any) -> Callable[[Path], None]:
 
 def _failed(number: int) -> Callable[[Path], None]:
     def fail(_: Path) -> None:
-        failed = spawner_process._program_failure(1, AWKWARD, number)
+        failed = spawner_process._program_failure(1, AWKWARD, "/", number)
         raise PerseusError(failed.message, hint=failed.hint)
 
     return fail

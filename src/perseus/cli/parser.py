@@ -25,7 +25,7 @@ examples:
   perseus run -- uname -a                     run on the best node, as if it were here
   perseus run -- sort -u < big.txt            stdin, stdout and exit code pass through
   perseus run --stdin /logs/a.txt -- wc -l    read stdin from the filestore
-  perseus submit --count 100 -- ./work        100 tasks; prints the job's id
+  perseus submit --count 100 -- /srv/work     100 tasks; prints the job's id
   perseus logs -f @last                       follow the latest job
   perseus fs put big.txt /data/big.txt        copy into the filestore
   perseus doctor                              what is wrong, and what mends it
@@ -79,8 +79,9 @@ perseus run -- sort -u < big.txt > sorted.txt""",
         "submit a job and print its id alone",
         "work:submit",
         """
-perseus submit -- ./long-work
-id=$(perseus submit --count 100 -- ./work); perseus wait $id""",
+perseus submit -- sleep 3600
+id=$(perseus submit --count 100 -- sh -c 'echo $PERSEUS_TASK_INDEX'); perseus wait $id
+perseus fs put work.sh /work.sh && perseus submit --file work.sh=/work.sh -- ./work.sh""",
     )
     # It never waits, so there is nothing to detach from.
     _run_flags(submit, without="--detach")

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 # Flag: (destination, how: value, list or switch; metavar; help).
 FLAGS: "dict[str, tuple[str, str, str, str]]" = {
     "--stdin": ("stdin", "value", "PATH", "read stdin from this file of the filestore"),
-    "--file": ("file", "list", "NAME=PATH", "place a file of the filestore in the working folder"),
+    "--file": (
+        "file",
+        "list",
+        "NAME=PATH",
+        "place a file of the filestore, or the program itself, in the working folder",
+    ),
     "--env": ("env", "list", "NAME[=VALUE]", "set a variable (or pass on this shell's)"),
     "--workdir": ("workdir", "value", "FOLDER", "absolute folder on the node to run in"),
     "--cpu": ("cpu", "value", "N", "cores it needs (default 1; fractions allowed)"),

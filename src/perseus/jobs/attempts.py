@@ -369,6 +369,8 @@ class Attempt:
             target = os.path.join(work, file.name)
             os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
             self._placed_bytes += await self._host.movers.place(file.path, target)
+            # The filestore knows no modes, and it may be the program itself.
+            os.chmod(target, 0o700)
 
     def _environment(self) -> dict[str, str]:
         start = self.start

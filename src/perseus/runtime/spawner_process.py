@@ -468,7 +468,7 @@ def _failure(request: Start | Fork, error: Exception) -> Failed:
         said = f"working directory {folder}: {_folder_trouble(folder)}"
         hint = "make it on that node, or name another: --workdir FOLDER"
         return Failed(request.number, "unavailable", said, hint)
-    return _program_failure(request.number, program, number)
+    return _program_failure(request.number, program, folder, number)
 
 
 def _folder_trouble(folder: str) -> str:
@@ -477,13 +477,18 @@ def _folder_trouble(folder: str) -> str:
     return "permission denied" if os.path.isdir(folder) else "is not a folder"
 
 
-def _program_failure(request: int, program: str, number: int) -> Failed:
+def _program_failure(request: int, program: str, folder: str, number: int) -> Failed:
     quoted = as_file(program)
     if number in (errno.ENOENT, errno.ENOTDIR):
-        if "/" in program and os.path.exists(program):
+        if "/" in program and os.path.exists(os.path.join(folder, program)):
             said = f"{program}: the interpreter that its first line or header names is missing"
             hint = f"install it there, or name one that is: perseus run -- sh {quoted}"
             return Failed(request, "refused", said, hint)
+        if "/" in program and not os.path.isabs(program):
+            said = f"{program}: command not found in the task's working folder"
+            hint = "put the program there: perseus fs put PROGRAM /PROGRAM; "
+            hint += "perseus run --file PROGRAM=/PROGRAM -- ./PROGRAM"
+            return Failed(request, "not_found", said, hint)
         hint = "is it installed on every node? `perseus run --node NAME` chooses one"
         return Failed(request, "not_found", f"{program}: command not found", hint)
     if number == errno.E2BIG:
