@@ -198,38 +198,3 @@ def test_a_signal_that_comes_just_before_a_read_blocks_is_not_left_there() -> No
     finally:
         process.kill()
     assert (output, process.returncode) == (b"signal 2 for abcdefgh\n", 0)
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_an_interrupted_flood_that_has_ended_is_not_shown_to_its_last_byte(
-    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A person waits at a terminal; a file gets all of it."""
-    monkeypatch.setattr(foreground_module, "DRAIN_S", 0.01)
-    monkeypatch.setattr(foreground_module, "SIGNAL_LOOK_S", 0.01)
-    monkeypatch.setattr(os, "isatty", lambda descriptor: is_terminal and descriptor == 1)
-    asked: list[str] = []
-
-    def ask_end(job_id: str) -> int | None:
-        asked.append(job_id)
-        return 130 if len(asked) > 2 else None
-
-    foreground = Foreground(lambda job_id, number: 1, ask_end=ask_end)
-    looked = threading.Event()
-
-    def events() -> Iterator[dict[str, Any]]:
-        yield BEGUN
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(6000 if is_terminal else 20):
-            looked.wait(0.01)
-            yield {}
-        yield WELL
-
-    with signals_caught(foreground):
-        code = foreground.run(events(), Context())
-    said = capfd.readouterr().err
-    if is_terminal:
-        assert code == 130 and len(asked) == 3
-        assert "job abcdefgh has ended; all of its output: perseus logs abcdefgh" in said
-    else:
-        assert (code, asked, said) == (3, [], "")

@@ -169,7 +169,7 @@ def _run(arguments: "Sequence[str]") -> int | None:
 
 def _run_here(options: "RunOptions", context: "Context") -> int:
     from perseus.cli import runspec
-    from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, end_of, reached
+    from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, reached
     from perseus.client.spec import new_request_id
     from perseus.rpc.http_client import UnixConnection
 
@@ -180,13 +180,8 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
             answer = connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
             return reached(answer)
 
-    def ask_end(job_id: str) -> int | None:
-        with UnixConnection(context.socket) as connection:
-            request = {"job_id": job_id}
-            return end_of(connection.call("Jobs.GetJob", request, timeout_s=SIGNAL_TIMEOUT_S))
-
     request = runspec.submit_request(options, new_request_id())
-    foreground = Foreground(send_signal, ask_end=ask_end)
+    foreground = Foreground(send_signal)
     foreground.catch_signals()
     feed = None
     is_over = False

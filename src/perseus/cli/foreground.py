@@ -41,8 +41,6 @@ SIGINT_NUMBER = int(signal.SIGINT)
 SIGNAL_TIMEOUT_S = 10.0
 # How often what waits is interrupted, so that a signal that came just before it is seen.
 SIGNAL_LOOK_S = 0.5
-# How long the rest of an interrupted job's output may take to a terminal.
-DRAIN_S = 3.0
 # How long the job's end may take to be told here, once its stdin was removed for that end.
 ENDING_TIMEOUT_S = 5.0
 ENDING_POLL_S = 0.01
@@ -70,13 +68,8 @@ class Foreground:
         quiet: bool = False,
         cancels: bool = True,
         show_event: "Callable[[dict[str, Any]], None] | None" = None,
-        ask_end: "Callable[[str], int | None]" = lambda job_id: None,
     ) -> None:
-        """``ask_end`` tells the exit code of a job that has ended, and else None."""
         self._send_signal = send_signal
-        self._ask_end = ask_end
-        # From when on an interrupted job's output is not waited for; 0: it is.
-        self._drained_at_s = 0.0
         self.quiet = quiet
         # Shows an event whole (--json), in the place of its bytes and sentences.
         self._show_event = show_event
@@ -105,7 +98,7 @@ class Foreground:
             signal.signal(number, self._on_signal)
         # Python calls a handler between two of its own steps. A signal that comes after the
         # last one before a read that blocks would wait as long as the read does.
-        signal.signal(signal.SIGALRM, self._look)
+        signal.signal(signal.SIGALRM, _look)
         signal.setitimer(signal.ITIMER_REAL, SIGNAL_LOOK_S, SIGNAL_LOOK_S)
 
     def run(self, events: "Iterator[dict[str, Any]]", context: "Context") -> int:
@@ -244,7 +237,6 @@ class Foreground:
             self._leave(number)
         if number == signal.SIGINT:
             self._interrupts += 1
-            self._drained_at_s = monotonic() + DRAIN_S
         if self._interrupts >= 2 or (number == signal.SIGINT and not self.job_id and self._early):
             self._leave()
         if self.job_id:
@@ -252,26 +244,10 @@ class Foreground:
         else:
             self._early.append(number)
 
-    def _look(self, _number: int, _frame: "Any") -> None:
-        """That Python came here is enough for the other handlers to be called. A flood that was
-        interrupted, and has ended, is not shown to its last byte where a person waits."""
-        if not self._drained_at_s or self._is_over or monotonic() < self._drained_at_s:
-            return
-        self._drained_at_s = monotonic() + DRAIN_S
-        if not os.isatty(1):
-            return
-        try:
-            code = self._ask_end(self.job_id)
-        except PerseusError:
-            return
-        if code is not None and not self._is_over:
-            _ignore_signals()
-            self.warn(f"job {self.job_id} has ended; all of its output: perseus logs {self.job_id}")
-            raise Interrupted(code)
-
     def _leave(self, number: int = SIGINT_NUMBER) -> None:
         # What follows takes seconds at most, and one more signal must not break into it.
-        _ignore_signals()
+        for other in FORWARDED:
+            signal.signal(other, signal.SIG_IGN)
         if self.cancels:
             self.say(f"job {self.job_id} is cancelled" if self.job_id else "cancelled")
         else:
@@ -293,15 +269,8 @@ class Foreground:
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")
 
 
-def _ignore_signals() -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0.0)
-    for number in FORWARDED:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def end_of(job: "dict[str, Any]") -> int | None:
-    """The exit code of a Job of the protocol that has ended, else None."""
-    return int(job.get("exit_code") or 0) if job.get("ended_at_s") else None
+def _look(_number: int, _frame: "Any") -> None:
+    """Nothing to do: that Python came here is enough for the other handlers to be called."""
 
 
 def reached(answer: "dict[str, Any]") -> int:

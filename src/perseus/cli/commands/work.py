@@ -6,7 +6,7 @@ from typing import Any
 
 from perseus.cli import fast, runspec
 from perseus.cli.config import Configuration
-from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, end_of, reached
+from perseus.cli.foreground import SIGNAL_TIMEOUT_S, Foreground, reached
 from perseus.cli.main import Invocation
 from perseus.cli.stdin import give
 from perseus.cli.units import UsageError
@@ -75,16 +75,9 @@ def make_foreground(invocation: Invocation, cancels: bool = True) -> Foreground:
         answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
         return reached(answer)
 
-    def ask_end(job_id: str) -> int | None:
-        request = {"job_id": job_id}
-        call = invocation.cluster.transport.call
-        return end_of(call("Jobs/GetJob", request, timeout_s=SIGNAL_TIMEOUT_S))
-
     console = invocation.console
     show = console.event if console.as_json else None
-    return Foreground(
-        send_signal, quiet=console.quiet, cancels=cancels, show_event=show, ask_end=ask_end
-    )
+    return Foreground(send_signal, quiet=console.quiet, cancels=cancels, show_event=show)
 
 
 def _request(invocation: Invocation) -> dict[str, Any]:
