@@ -424,6 +424,7 @@ def test_tail_says_what_cannot_be_meant(door: dict[str, str]) -> None:
         ["token", "create", "--ttl", "0"],
         ["init", "--listen", "nonsense", "--data", "never-made"],
         ["dev", "up", "--nodes", "0", "--dir", "never-made"],
+        ["run", "--priority", "101", "--", "true"],
     ],
 )
 def test_what_cannot_be_meant_is_2(door: dict[str, str], tmp_path: Path, words: list[str]) -> None:
@@ -436,7 +437,8 @@ def test_a_local_cluster_that_is_refused_leaves_nothing(
     door: dict[str, str], tmp_path: Path
 ) -> None:
     done = perseus(door, "dev", "up", "--set", "nosuch=1", "--dir", "lab", cwd=tmp_path)
-    assert (done.returncode, b"nosuch" in done.stderr) == (125, True)
+    assert (done.returncode, b"nosuch" in done.stderr) == (2, True)
+    assert b"settings are: " in done.stderr
     assert os.listdir(tmp_path) == []
 
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -22,6 +23,33 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("terminal"), nodes=1) as made:
         made.perseus("fs", "put", "-p", "-", f"/names/{EVIL}", stdin=b"x").ok()
         yield made
+
+
+def interrupted_flood(one: Cluster) -> tuple[bytes, int]:
+    """What a terminal that is slow is shown last of ``yes`` and one ^C, and the exit code."""
+    pid, ours = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-m", "perseus", "run", "--", "yes"]
+        os.execvpe(command[0], command, one.environment)
+    last = b""
+    taken_bytes, is_interrupted = 0, False
+    deadline_s = time.monotonic() + LIMIT_S
+    try:
+        while select.select([ours], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            try:
+                # So little at a time that all of it would take minutes.
+                piece = os.read(ours, 512)
+            except OSError:
+                break
+            last = (last + piece)[-1000:]
+            taken_bytes += len(piece)
+            if taken_bytes > 1 << 20 and not is_interrupted:
+                is_interrupted = os.write(ours, b"\x03") == 1
+        else:
+            os.kill(pid, signal.SIGKILL)
+        return last, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    finally:
+        os.close(ours)
 
 
 def shown(one: Cluster, *arguments: str) -> bytes:
@@ -100,3 +128,9 @@ def test_outputs_reach_a_terminal_as_they_are(one: Cluster) -> None:
     assert shown(one, "attach", job) == OUTPUT
     one.perseus("fs", "put", "-", "/binary", stdin=OUTPUT).ok()
     assert shown(one, "fs", "cat", "/binary") == OUTPUT
+
+
+def test_one_interrupt_leaves_a_flood(one: Cluster) -> None:
+    last, code = interrupted_flood(one)
+    assert code == 130, last
+    assert b"has ended; the rest of its output: perseus logs " in last

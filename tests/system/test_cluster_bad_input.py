@@ -175,6 +175,10 @@ def test_output_limit_fails_clearly(one: Cluster) -> None:
 def test_time_limit(one: Cluster) -> None:
     done = one.perseus("run", "--time-limit", "0.3", "--", "sleep", "60")
     assert done.code == 124
+    # Who only waits for it is told no less.
+    waited = one.perseus("wait", "@last")
+    assert waited.code == 124 and not waited.stdout
+    assert "ended by its time limit of 0.3 s\n  to give it longer" in waited.stderr
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,11 @@ def test_a_request_says_what_was_typed() -> None:
         ["--file", "a=b", "x"],
         ["--count", "0", "x"],
         ["--label", "x", "x"],
+        ["--priority", "101", "x"],
+        ["--priority", "-101", "x"],
+        ["--retries", "1001", "x"],
+        ["--failure-retries", "1001", "x"],
+        ["--count", "100001", "x"],
         ["--", "a\0b"],
         ["--", "x" * (2 << 20)],
         ["--", "\udcff"],
@@ -127,3 +132,13 @@ def test_what_cannot_be_meant_is_a_usage_error(words: list[str]) -> None:
     assert options is not None
     with pytest.raises(UsageError):
         runspec.submit_request(options, "r")
+
+
+def test_flags_have_the_bounds_of_the_master() -> None:
+    from perseus.jobs import spec
+
+    for name in ("COUNT_MAXIMUM", "RETRIES_MAXIMUM", "PRIORITY_MAXIMUM"):
+        assert getattr(runspec, name) == getattr(spec, name)
+    most = runspec.parse(["--priority", "-100", "--retries", "1000", "--count", "100000", "x"])
+    assert most is not None
+    assert runspec.submit_request(most, "r")["spec"]["priority"] == -100

@@ -198,3 +198,84 @@ def test_a_signal_that_comes_just_before_a_read_blocks_is_not_left_there() -> No
     finally:
         process.kill()
     assert (output, process.returncode) == (b"signal 2 for abcdefgh\n", 0)
+
+
+FLOODED = {"job_id": "abcdefgh", "ended_at_s": 5.0, "exit_code": 130}
+
+
+@pytest.mark.parametrize("state", ["TASK_STATE_CANCELLED", "TASK_STATE_FAILED"])
+def test_a_flood_is_left_soon_after_an_interrupt_has_ended_its_job(
+    state: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 1)
+    monkeypatch.setattr(foreground_module, "REST_SHOWN_S", 0.2)
+    monkeypatch.setattr(foreground_module, "SIGNAL_LOOK_S", 0.05)
+    looked: list[str] = []
+
+    def look_up(job_id: str) -> dict[str, Any]:
+        looked.append(job_id)
+        # It takes the job a moment to end.
+        return {**FLOODED, "state": state} if len(looked) > 2 else {"state": "TASK_STATE_RUNNING"}
+
+    foreground = Foreground(lambda job_id, number: 1, quiet=True, look_up=look_up)
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            yield {"stdout": "eQo="}
+
+    with signals_caught(foreground):
+        assert foreground.run(events(), Context("none")) == 130
+    said = capfd.readouterr().err
+    assert said == (
+        "perseus: job abcdefgh has ended; the rest of its output: perseus logs abcdefgh\n"
+    )
+
+
+def test_all_output_of_a_job_that_ends_well_after_an_interrupt_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: descriptor == 1)
+    monkeypatch.setattr(foreground_module, "REST_SHOWN_S", 0.0)
+    monkeypatch.setattr(foreground_module, "SIGNAL_LOOK_S", 0.01)
+    looked: list[str] = []
+
+    def look_up(job_id: str) -> dict[str, Any]:
+        looked.append(job_id)
+        return {**FLOODED, "exit_code": 0, "state": "TASK_STATE_FINISHED"}
+
+    foreground = Foreground(lambda job_id, number: 1, look_up=look_up)
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        os.kill(os.getpid(), signal.SIGINT)
+        while len(looked) < 5:
+            yield {"stdout": "eQo="}
+        yield WELL
+
+    with signals_caught(foreground):
+        assert foreground.run(events(), Context("none")) == 3
+    assert "the rest of its output" not in capfd.readouterr().err
+
+
+def test_a_file_gets_all_output_of_an_interrupted_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreground_module, "REST_SHOWN_S", 0.0)
+    monkeypatch.setattr(foreground_module, "SIGNAL_LOOK_S", 0.01)
+
+    def look_up(job_id: str) -> dict[str, Any]:
+        raise AssertionError("nobody waits at a terminal")
+
+    foreground = Foreground(lambda job_id, number: 1, look_up=look_up)
+    looked = threading.Event()
+
+    def events() -> Iterator[dict[str, Any]]:
+        yield BEGUN
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10):
+            looked.wait(0.01)
+            yield {}
+        yield WELL
+
+    with signals_caught(foreground):
+        assert foreground.run(events(), Context("none")) == 3

@@ -2,10 +2,13 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perseus.errors import NotFoundError
 from perseus.jobs.follow import QUEUE_EVENTS
 from perseus.membership.commands import RemoveNode
 from perseus.proto.v1 import jobs_pb2
@@ -196,6 +199,46 @@ def test_without_follow_the_answer_is_what_is_there() -> None:
         viewer = stage.follow(job_id, follow=False)
         last = await viewer.rest()
         assert viewer.stdout == b"so far" and not last.HasField("ending")
+
+    run(story())
+
+
+def test_without_follow_what_a_node_does_not_give_is_told() -> None:
+    async def story() -> None:
+        stage = Stage()
+        job_id = await stage.submit()
+        await stage.running(f"{job_id}.0.1")
+        stage.texts.live.clear()
+        viewer = stage.follow(job_id, follow=False)
+        await viewer.rest()
+        told = [event for event in viewer.all if event.message]
+        assert len(told) == 2 and all(event.missing for event in told)
+        assert "does not give its stdout" in told[0].message + told[1].message
+        assert f"perseus logs -f {job_id}" in told[0].message
+
+    run(story())
+
+
+def test_without_follow_a_task_that_ends_while_its_node_is_asked_is_shown_whole() -> None:
+    async def story() -> None:
+        stage = Stage()
+        job_id = await stage.submit()
+        attempt = f"{job_id}.0.1"
+        await stage.running(attempt)
+
+        async def gone(*asked: Any) -> AsyncIterator[bytes]:
+            stage.texts.files[f"/jobs/{job_id}/0/stdout"] = b"kept"
+            if not stage.texts.dialled:
+                stage.texts.dialled.append(attempt)
+                holder = stage.world.holder(attempt)
+                await stage.report(holder, ended_event(attempt, stdout=b"kept"))
+            raise NotFoundError("the attempt is not here any more")
+            yield b""
+
+        stage.texts.read_output = gone  # type: ignore[assignment]
+        viewer = stage.follow(job_id, follow=False)
+        await viewer.rest()
+        assert viewer.stdout == b"kept" and not viewer.messages
 
     run(story())
 

@@ -270,6 +270,21 @@ def test_a_node_that_froze_goes_on_with_what_is_leased_to_it_still() -> None:
     assert not directives(effects, "thaw")
 
 
+def test_what_was_lost_while_it_was_being_cancelled_reads_as_lost() -> None:
+    world = World(nodes=1)
+    world.submit(retries=2)
+    toy = world.toys["id-0"]
+    toy.start_some()
+    world.send(toy)
+    world.kill("job00000")
+    world.disconnect(toy)
+    world.pass_time(30)
+    assert world.state() == CANCELLED
+    last = world.task().history[-1]
+    assert last.cause == records.CAUSE_LOST and last.who == toy.name
+    assert "it was being cancelled, and is not tried again" in last.detail
+
+
 def test_after_a_restart_a_lease_may_have_run_and_its_loss_counts() -> None:
     world = World(nodes=1)
     world.submit(retries=2)

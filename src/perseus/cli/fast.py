@@ -180,8 +180,12 @@ def _run_here(options: "RunOptions", context: "Context") -> int:
             answer = connection.call("Jobs.Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
             return reached(answer)
 
+    def look_up(job_id: str) -> "dict[str, Any]":
+        with UnixConnection(context.socket) as connection:
+            return connection.call("Jobs.GetJob", {"job_id": job_id}, timeout_s=SIGNAL_TIMEOUT_S)
+
     request = runspec.submit_request(options, new_request_id())
-    foreground = Foreground(send_signal)
+    foreground = Foreground(send_signal, look_up=look_up)
     foreground.catch_signals()
     feed = None
     is_over = False

@@ -44,9 +44,13 @@ SIGNAL_LOOK_S = 0.5
 # How long the job's end may take to be told here, once its stdin was removed for that end.
 ENDING_TIMEOUT_S = 5.0
 ENDING_POLL_S = 0.01
+# How long the rest of an output is still shown after an interrupt has ended the job.
+REST_SHOWN_S = 2.0
 EXIT_PERSEUS = 125
 EXIT_PIPE = 141
 WRITE_BYTES = 1 << 20
+# Of a job that ended well, after an interrupt too, all output is shown.
+STATE_FINISHED = "TASK_STATE_FINISHED"
 
 
 class Interrupted(BaseException):
@@ -68,8 +72,14 @@ class Foreground:
         quiet: bool = False,
         cancels: bool = True,
         show_event: "Callable[[dict[str, Any]], None] | None" = None,
+        look_up: "Callable[[str], dict[str, Any]] | None" = None,
     ) -> None:
         self._send_signal = send_signal
+        # What the cluster says of a job, as JSON's Job: for when its output is long in coming.
+        self._look_up = look_up
+        self._is_looking = False
+        # When the job was first seen to have ended after an interrupt.
+        self._seen_ended_s: float | None = None
         self.quiet = quiet
         # Shows an event whole (--json), in the place of its bytes and sentences.
         self._show_event = show_event
@@ -98,7 +108,7 @@ class Foreground:
             signal.signal(number, self._on_signal)
         # Python calls a handler between two of its own steps. A signal that comes after the
         # last one before a read that blocks would wait as long as the read does.
-        signal.signal(signal.SIGALRM, _look)
+        signal.signal(signal.SIGALRM, self._look)
         signal.setitimer(signal.ITIMER_REAL, SIGNAL_LOOK_S, SIGNAL_LOOK_S)
 
     def run(self, events: "Iterator[dict[str, Any]]", context: "Context") -> int:
@@ -244,6 +254,38 @@ class Foreground:
         else:
             self._early.append(number)
 
+    def _look(self, _number: int, _frame: "Any") -> None:
+        """That Python came here is enough for the other handlers to be called. After an
+        interrupt it is also looked whether the job has ended, and we still show what was under
+        way: of a flood that takes longer than anybody waits who has interrupted it."""
+        if not self._interrupts or self._is_over or self._is_looking or not self.job_id:
+            return
+        self._is_looking = True
+        try:
+            self._leave_a_flood()
+        finally:
+            self._is_looking = False
+
+    def _leave_a_flood(self) -> None:
+        # A file gets all of it.
+        if self._look_up is None or not os.isatty(1):
+            return
+        if self._seen_ended_s is not None and monotonic() < self._seen_ended_s + REST_SHOWN_S:
+            return
+        try:
+            job = self._look_up(self.job_id)
+        except PerseusError:
+            return
+        if not job.get("ended_at_s") or job.get("state") == STATE_FINISHED:
+            return
+        if self._seen_ended_s is None:
+            self._seen_ended_s = monotonic()
+            return
+        self.warn(
+            f"job {self.job_id} has ended; the rest of its output: perseus logs {self.job_id}"
+        )
+        raise Interrupted(int(job.get("exit_code") or 0))
+
     def _leave(self, number: int = SIGINT_NUMBER) -> None:
         # What follows takes seconds at most, and one more signal must not break into it.
         for other in FORWARDED:
@@ -267,10 +309,6 @@ class Foreground:
         if number == signal.SIGINT and self._interrupts == 1 and sys.stderr and os.isatty(2):
             what = "cancels the job" if self.cancels else "leaves it"
             self.say(f"interrupt sent to job {self.job_id}; once more {what}")
-
-
-def _look(_number: int, _frame: "Any") -> None:
-    """Nothing to do: that Python came here is enough for the other handlers to be called."""
 
 
 def reached(answer: "dict[str, Any]") -> int:

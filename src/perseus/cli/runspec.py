@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+# As the master bounds them (``jobs.spec``), to be told of by the flag.
+COUNT_MAXIMUM = 100_000
+RETRIES_MAXIMUM = 1_000
+PRIORITY_MAXIMUM = 100
+# What the request has room for; more at once than there are tasks is no limit.
+PARALLEL_MAXIMUM = (1 << 32) - 1
+
 # Flag: (destination, how: value, list or switch; metavar; help).
 FLAGS: "dict[str, tuple[str, str, str, str]]" = {
     "--stdin": ("stdin", "value", "PATH", "read stdin from this file of the filestore"),
@@ -170,13 +177,13 @@ def _limits(options: RunOptions, spec: "dict[str, Any]") -> None:
     get = options.get
     for name in ("retries", "failure_retries"):
         if get(name) is not None:
-            spec[name] = _count(get(name), "--" + name.replace("_", "-"), 0)
+            spec[name] = _count(get(name), "--" + name.replace("_", "-"), 0, RETRIES_MAXIMUM)
     for source, target in (("time_limit", "time_limit_s"), ("grace", "grace_s")):
         if get(source) is not None:
             flag = "--" + source.replace("_", "-")
             spec[target] = units.parse_duration_s(get(source), flag)
     if get("priority") is not None:
-        spec["priority"] = units.parse_integer(get("priority"), "--priority")
+        spec["priority"] = _priority(get("priority"))
     if get("output_limit") is not None:
         spec["output_limit_bytes"] = units.parse_size_bytes(get("output_limit"), "--output-limit")
     if get("pure"):
@@ -187,9 +194,9 @@ def submit_request(options: RunOptions, request_id: str) -> "dict[str, Any]":
     """The SubmitRequest, in JSON's form, without stdin."""
     request: dict[str, Any] = {"spec": task_spec(options), "request_id": request_id}
     if options.get("count") is not None:
-        request["count"] = _count(options.get("count"), "--count", 1)
+        request["count"] = _count(options.get("count"), "--count", 1, COUNT_MAXIMUM)
     if options.get("parallel") is not None:
-        request["parallel"] = _count(options.get("parallel"), "--parallel", 0)
+        request["parallel"] = _count(options.get("parallel"), "--parallel", 0, PARALLEL_MAXIMUM)
     if options.get("name"):
         request["name"] = options.get("name")
     return request
@@ -273,8 +280,21 @@ def _stdin_path(word: str) -> str:
     return word
 
 
-def _count(text: str, flag: str, least: int) -> int:
+def _count(text: str, flag: str, least: int, most: int) -> int:
     value = units.parse_integer(text, flag)
     if value < least:
         raise UsageError(f"{flag} {text} is less than {least}", hint=f"as in {flag} {least + 3}")
+    if value > most:
+        raise UsageError(f"{flag} {text} is more than {most}", hint=f"at most: {flag} {most}")
+    return value
+
+
+def _priority(text: str) -> int:
+    value = units.parse_integer(text, "--priority")
+    if abs(value) > PRIORITY_MAXIMUM:
+        raise UsageError(
+            f"--priority {text} is not -{PRIORITY_MAXIMUM} to {PRIORITY_MAXIMUM}",
+            hint=f"before all others: --priority {PRIORITY_MAXIMUM}; "
+            f"after them: --priority -{PRIORITY_MAXIMUM}; 0 is usual",
+        )
     return value

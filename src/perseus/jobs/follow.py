@@ -388,9 +388,12 @@ class Follower:
                     return
                 if task.state == RUNNING:
                     attempt = task.attempt
-                    await self._while_it_runs(index, attempt, self._copy(index, shown, queue))
+                    copy = self._copy(index, shown, queue)
+                    is_whole = await self._while_it_runs(index, attempt, copy)
                     if self._wanted.follow:
                         await self._until_over(index, attempt, watch)
+                    elif not is_whole:
+                        await self._tell_unread(index, shown, queue, task.node)
                 elif self._wanted.follow:
                     await watch.changed()
                 if not self._wanted.follow:
@@ -408,11 +411,27 @@ class Follower:
         while self._runs(index, attempt) and (left_s := ends_s - loop.time()) > 0:
             await watch.changed(left_s)
 
-    async def _while_it_runs(
-        self, index: int, attempt: int, copy: Coroutine[Any, Any, None]
+    async def _tell_unread(
+        self, index: int, shown: _Shown, queue: "asyncio.Queue[Any]", node: str
     ) -> None:
+        """Of an output that could not be read to where it is now, when nobody looks again."""
+        if self._ended(index):
+            await _put_all(queue, self._rest(index, shown))
+            return
+        told = self._message(
+            index,
+            f"node {node} does not give its {shown.name} just now, so what is shown may not be all "
+            f"of it; once more, and on as it comes: perseus logs -f {self._job.job_id}",
+        )
+        told.missing = True
+        await queue.put(told)
+
+    async def _while_it_runs(
+        self, index: int, attempt: int, copy: Coroutine[Any, Any, bool]
+    ) -> bool:
         """Copies until the attempt's stream ends, or the master knows that the attempt is over:
-        a node that is gone may leave a stream without an end."""
+        a node that is gone may leave a stream without an end. Whether the stream came to its
+        end."""
         copying = asyncio.create_task(copy)
         with self._watches.watch(self._job.job_id) as watch:
             try:
@@ -423,14 +442,14 @@ class Follower:
                     finally:
                         change.cancel()
                     if copying.done():
-                        copying.result()
-                        return
+                        return copying.result()
+                return False
             finally:
                 copying.cancel()
                 await asyncio.gather(copying, return_exceptions=True)
 
-    async def _copy(self, index: int, shown: _Shown, queue: "asyncio.Queue[Any]") -> None:
-        """What the attempt that runs has written, from its node."""
+    async def _copy(self, index: int, shown: _Shown, queue: "asyncio.Queue[Any]") -> bool:
+        """What the attempt that runs has written, from its node; whether all of it came."""
         task = self._job.task(index)
         attempt = f"{self._job.job_id}.{index}.{task.attempt}"
         same = shown.attempt in (0, task.attempt)
@@ -443,7 +462,8 @@ class Follower:
         except PerseusError:
             # The node does not answer just now, or the attempt has just ended: the caller
             # looks again, and what the node's loss means the master says.
-            return
+            return False
+        return True
 
 
 async def _into(queue: "asyncio.Queue[Any]", work: Coroutine[Any, Any, None]) -> None:

@@ -52,7 +52,7 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
     said, _, hint = (given.message or f"exit code {given.exit_code}").partition("\n")
     detail = f"{said}; {hint.strip()}" if hint else said
     if task.cancelling and given.kind in _NOT_ITS_OWN:
-        return _cancelled(task, said, detail)
+        return _cancelled(task, said, records.CAUSE_CANCELLED, detail)
     if task.cancelling:
         return Outcome(records.FAILED, ending, records.CAUSE_ENDED, detail)
     if given.kind == jobs_pb2.ENDING_NODE_FAILURE:
@@ -70,7 +70,8 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
 def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:
     """The outcome of an attempt that was lost; without ``counts`` no retry is used up."""
     if task.cancelling:
-        return _cancelled(task, reason, reason)
+        detail = f"{reason}; it was being cancelled, and is not tried again"
+        return _cancelled(task, reason, records.CAUSE_LOST, detail)
     if not counts:
         none = Ended(jobs_pb2.ENDING_UNSPECIFIED, 0)
         return Outcome(records.PENDING, none, records.CAUSE_UNDELIVERED, reason, again=True)
@@ -84,12 +85,12 @@ def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:
     return Outcome(records.PENDING, ending, records.CAUSE_LOST, detail, again=True)
 
 
-def _cancelled(task: TaskRecord, reason: str, detail: str) -> Outcome:
+def _cancelled(task: TaskRecord, reason: str, cause: int, detail: str) -> Outcome:
     """The outcome of an attempt that was to be cancelled, when its node has trouble with it."""
     number = task.cancelling
     message = f"cancelled; its node: {reason}"
     ending = Ended(jobs_pb2.ENDING_CANCELLED, SIGNAL_EXIT_BASE + number, number, message)
-    return Outcome(records.CANCELLED, ending, records.CAUSE_CANCELLED, detail)
+    return Outcome(records.CANCELLED, ending, cause, detail)
 
 
 def overdue(task: TaskRecord) -> Ended:

@@ -16,6 +16,8 @@ from perseus.errors import DeadlineError, UnavailableError
 EXIT_TIME_LIMIT = 124
 # Shown in the place of "running" when only output is still on its way.
 KEEPING = "keeping"
+# Kinds of endings that are the program's, and said by the exit code alone.
+OWN_ENDINGS = ("exited", "signaled")
 
 
 def ps(invocation: Invocation) -> int:
@@ -141,7 +143,20 @@ def wait(invocation: Invocation) -> int:
         return fast.fail(error, invocation.console.as_json, EXIT_TIME_LIMIT)
     if invocation.console.as_json:
         invocation.console.json(job)
+    elif said := _told_end(job):
+        invocation.console.warn(said)
     return job.exit_code
+
+
+def _told_end(job: JobInfo) -> str:
+    """Why Perseus itself ended the job, as `run` would have said it; empty when it did not."""
+    for task in job.tasks:
+        ending = task.ending
+        if ending is not None and ending.message and ending.kind not in OWN_ENDINGS:
+            which = f"job {job.job_id}, task {task.index}" if job.count > 1 else f"job {job.job_id}"
+            where = "" if not task.node or task.node in ending.message else f" on {task.node}"
+            return f"{which}{where}: {ending.message}"
+    return ""
 
 
 def kill(invocation: Invocation) -> int:

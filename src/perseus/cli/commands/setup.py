@@ -15,6 +15,7 @@ from perseus.client import context as contexts
 from perseus.client.context import Context, exists
 from perseus.client.store import check_place, install
 from perseus.errors import NotFoundError, PerseusError, RefusedError, UnavailableError
+from perseus.settings import from_mappings
 from perseus.shellwords import as_file
 
 
@@ -198,8 +199,10 @@ def _settings(invocation: Invocation) -> dict[str, str]:
 
 
 def parse_settings(words: list[str]) -> dict[str, str]:
-    """``--set NAME=VALUE`` words."""
-    return dict(runspec.pair(word, "--set") for word in words)
+    """``--set NAME=VALUE`` words; raises UsageError for what is no setting or no value of it."""
+    given = dict(runspec.pair(word, "--set") for word in words)
+    units.checked(from_mappings, given)
+    return given
 
 
 def login(invocation: Invocation) -> int:

@@ -75,9 +75,15 @@ def make_foreground(invocation: Invocation, cancels: bool = True) -> Foreground:
         answer = invocation.cluster.transport.call("Jobs/Kill", request, timeout_s=SIGNAL_TIMEOUT_S)
         return reached(answer)
 
+    def look_up(job_id: str) -> dict[str, Any]:
+        request = {"job_id": job_id}
+        transport = invocation.cluster.transport
+        answer: dict[str, Any] = transport.call("Jobs/GetJob", request, timeout_s=SIGNAL_TIMEOUT_S)
+        return answer
+
     console = invocation.console
     show = console.event if console.as_json else None
-    return Foreground(send_signal, quiet=console.quiet, cancels=cancels, show_event=show)
+    return Foreground(send_signal, console.quiet, cancels, show, look_up)
 
 
 def _request(invocation: Invocation) -> dict[str, Any]:
