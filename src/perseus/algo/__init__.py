@@ -25,7 +25,7 @@ The whole public surface::
     self.restarts                           how often it has started before
 
     @always(Echo)   @eventually(Echo, within_s=10)   @sometimes(Echo)   @at_end(Echo)
-    def it_holds(view): ...                 a View: .processes .changed .ghost .now_s
+    def it_holds(view): ...                 a View: .processes .changed .ghost .now_s .began_s
     Layout(servers=Group(Server, 3), clients=Group(Client, 2))           more than one class
     Id   Timer   Asker                      for annotations: a name, of after, of self.asker
 
