@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from perseus.cli import devcluster
+from perseus.cli.main import main
 from perseus.daemon import config, embedded, setup
 from perseus.daemon.config import FolderLock, Paths
 from perseus.errors import (
@@ -196,6 +197,15 @@ def test_a_local_clusters_folder(tmp_path: Path) -> None:
     (tmp_path / "other" / "file").touch()
     with pytest.raises(ConflictError, match="no local cluster"):
         devcluster.up(1, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 node of lab is"), (2, "2 nodes of lab are")])
+def test_the_end_of_a_local_cluster_is_told(
+    count: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devcluster, "down", lambda folder, remove: count)
+    assert main(["dev", "down", "--dir", "lab"]) == 0
+    assert capsys.readouterr().err == f"perseus: {said} stopped\n"
 
 
 def test_a_local_cluster_with_a_node_of_a_newer_version_can_be_ended(tmp_path: Path) -> None:

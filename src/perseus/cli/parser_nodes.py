@@ -53,7 +53,12 @@ def _add_cluster(commands: Subparsers) -> None:
 
 
 def _node_flags(parser: Parser) -> None:
-    parser.add_argument("--data", metavar="FOLDER", help="where the node keeps everything")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="where the node keeps everything (default: /var/lib/perseus of root, "
+        "else ~/.local/share/perseus/node)",
+    )
     parser.add_argument(
         "--listen", metavar="HOST:PORT", default="0.0.0.0:7700", help="default 0.0.0.0:7700"
     )

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from perseus.amounts import counted
 from perseus.cli.commands.setup import parse_settings
 from perseus.cli.fast import load_site
 from perseus.cli.main import Invocation
@@ -44,7 +45,8 @@ def down(invocation: Invocation) -> int:
     if invocation.console.as_json:
         invocation.console.json({"stopped": count})
     else:
-        invocation.console.say(f"{count} nodes of {folder} are stopped")
+        are = "is" if count == 1 else "are"
+        invocation.console.say(f"{counted(count, 'node')} of {folder} {are} stopped")
     return 0
 
 
