@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from perseus.cli.commands import setup
 from perseus.daemon import own_address
 from perseus.daemon.own_address import own_host
 from perseus.errors import InvalidError
@@ -65,3 +66,17 @@ def test_what_is_not_clear_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_way_of_this_machine_to_itself() -> None:
     assert own_address._source(socket.AF_INET, "127.0.0.1") == "127.0.0.1"
     assert own_address._source(socket.AF_INET, "no.such.host.invalid") == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:7700", "no other machine reaches 127.0.0.1; for those"),
+        ("[::1]:7700", "no other machine reaches ::1; for those"),
+        ("localhost:7700", "no other machine reaches localhost; for those"),
+        ("192.168.1.10:7700", "on each other machine, within the hour"),
+        ("attic.lan:7700", "on each other machine, within the hour"),
+    ],
+)
+def test_a_first_node_says_who_can_join(address: str, words: str) -> None:
+    assert setup._who_can_join(address).startswith(words)

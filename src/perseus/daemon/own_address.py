@@ -24,7 +24,7 @@ def own_host(listen: str, port: int, towards: str = "") -> str:
         return listen
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     way = _source(family, towards) if towards else ""
-    if way and not _is_loopback(way):
+    if way and not is_loopback(way):
         return way
     # A master on this very machine may have nodes elsewhere.
     host = _source(family, _ANYWHERE[family]) or way
@@ -66,5 +66,9 @@ def _is_common(address: str) -> bool:
     return not parsed.is_loopback and not parsed.is_link_local
 
 
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address leads nowhere but here."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"

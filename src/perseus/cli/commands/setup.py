@@ -60,10 +60,22 @@ def _tell_made(invocation: Invocation, made: Any, data: Path, command: str | Non
         return 0
     console.say(f"node {made.node_name} of cluster {made.cluster_id}, at {made.advertise}")
     if command is not None:
-        console.say("on each other machine, within the hour (one token for each machine):")
+        console.say(_who_can_join(made.advertise))
         console.line(command)
         console.say("for the next: perseus token create")
     return 0
+
+
+def _who_can_join(address: str) -> str:
+    from perseus.daemon import config, own_address
+
+    host, _ = config.split_address(address)
+    if not own_address.is_loopback(host):
+        return "on each other machine, within the hour (one token for each machine):"
+    return (
+        f"no other machine reaches {host}; for those make the cluster with --listen 0.0.0.0:7700; "
+        "a second node here, within the hour:"
+    )
 
 
 def join(invocation: Invocation) -> int:
