@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perseus.cli import units
-from perseus.cli.commands import nodes
+from perseus.cli.commands import nodes, setup
 from perseus.cli.console import Console
+from perseus.cli.main import Invocation
 from perseus.client.messages import Capacity, Load, NodeInfo, Resources
 
 
@@ -89,3 +92,19 @@ def test_what_a_node_has_not_told_yet_is_no_zero() -> None:
         load=Load(memory_available_bytes=4 << 30, disk_free_bytes=0),
     )
     assert nodes._row(told)[3:7] == ("2", "4.0G/8.0G", "0/64.0G", "0%")
+
+
+@pytest.mark.parametrize(("left_s", "words"), [(3599.99, "1h00m"), (599.5, "10m00s")])
+def test_a_token_for_an_hour_is_told_as_one(
+    left_s: float, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    made = SimpleNamespace(token="T", master_address="a:1", expires_at_s=1000.0 + left_s)
+    invocation = SimpleNamespace(
+        options=SimpleNamespace(ttl=None, role="node"),
+        cluster=SimpleNamespace(create_token=lambda role, ttl_s: made),
+        console=Console(),
+    )
+    assert setup.token_create(cast(Invocation, invocation)) == 0
+    out, error = capsys.readouterr()
+    assert out == "T\n" and f"works once, for {words}, with:" in error

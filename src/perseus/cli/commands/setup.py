@@ -1,6 +1,7 @@
 """``init``, ``join``, ``start``, ``stop``, ``login`` and tokens."""
 
 import getpass
+import math
 import os
 import socket
 import time
@@ -270,7 +271,8 @@ def token_create(invocation: Invocation) -> int:
         invocation.console.json(made)
         return 0
     verb = "join" if options.role == "node" else "login"
-    left = units.format_duration(made.expires_at_s - time.time())
+    # What the answer took on its way is not taken off: an hour is an hour.
+    left = units.format_duration(math.ceil(made.expires_at_s - time.time()))
     invocation.console.say(f"works once, for {left}, with:")
     invocation.console.say(f"  perseus {verb} {made.master_address} --token {made.token}")
     invocation.console.line(made.token)
