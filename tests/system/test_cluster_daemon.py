@@ -126,22 +126,58 @@ def test_a_chunkserver_that_dies_is_started_again(two: Cluster) -> None:
     assert child(two, "node-2", "chunkserver").pid != died.pid
 
 
-def test_a_daemon_does_not_outlive_its_spawner(two: Cluster, tmp_path: Path) -> None:
-    data = data_of(two, "node-2")
-    mark = tmp_path / "pids"
-    two.perseus(
-        "submit", "--node", "node-2", "--", "sh", "-c", f"echo $$ >> {mark}; exec sleep 1000"
-    ).ok()
-    until(mark.exists, "the task runs")
-    task = psutil.Process(int(mark.read_text()))
-    child(two, "node-2", "spawner").send_signal(signal.SIGKILL)
-    until(lambda: lifecycle.running_pid(data) is None, "the daemon has ended")
+@pytest.mark.parametrize("node", ["node-1", "node-2"])
+def test_a_daemon_whose_spawner_dies_begins_anew(
+    two: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str
+) -> None:
+    data = data_of(two, node)
+    lifecycle.stop(data)
+    monkeypatch.setenv("PERSEUS_EXIT_WITH_PID", str(os.getpid()))
+    monkeypatch.setattr(lifecycle, "command", _any_age)
+    pid = lifecycle.start(data)
+    limit = psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)
+    until(lambda: state_of(two, node) == ALIVE, f"{node} is back")
+    mark, go = tmp_path / "pids", tmp_path / "go"
+    script = f"echo $$ >> {mark}; echo begun; until [ -e {go} ]; do sleep 0.05; done; echo done"
+    running = two.start(
+        "run", "--node", node, "--", "sh", "-c", script, stdout=subprocess.PIPE, stderr=None
+    )
+    assert running.stdout is not None and running.stdout.readline() == b"begun\n"
+    died = child(two, node, "spawner")
+    died.send_signal(signal.SIGKILL)
+    until(lambda: len(mark.read_text().split()) == 2, "the task runs once more")
+    # What the spawner left, the daemon has swept before it began.
+    first = int(mark.read_text().split()[0])
+    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
+    go.touch()
+    # Shown once, over all of that.
+    assert running.communicate(timeout=LIMIT_S)[0] == b"done\n" and running.returncode == 0
+    assert lifecycle.running_pid(data) == pid and child(two, node, "spawner").pid != died.pid
+    assert psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE) == limit
     assert "the spawner is gone" in config.Paths(data).log.read_text()
-    lifecycle.start(data)
-    # What the spawner left, the next daemon has swept before it was ready.
-    assert not task.is_running() or task.status() == psutil.STATUS_ZOMBIE
-    two.perseus("kill", "@last").ok()
-    until(lambda: state_of(two, "node-2") == ALIVE, "node-2 is back")
+
+
+def _any_age(data: Path, _accept_old_state: bool) -> list[str]:
+    """A daemon that begins anew however short it ran; the one that follows is the real one."""
+    program = (
+        "import sys\nfrom perseus.daemon import __main__, anew\nanew.RAN_LEAST_S = 0.0\n"
+        "sys.exit(__main__.main())"
+    )
+    return [sys.executable, "-c", program, "--data", str(data)]
+
+
+def test_a_daemon_that_lost_its_spawner_at_once_does_not_go_round(tmp_path: Path) -> None:
+    executed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from pathlib import Path\nfrom perseus.daemon.anew import Anew\n"
+            f"Anew(Path({str(tmp_path)!r})).begin()\nprint('did not')",
+        ],
+        capture_output=True,
+        timeout=LIMIT_S,
+    )
+    assert executed.stdout == b"did not\n"
 
 
 def test_a_daemon_that_is_paused_is_stopped_in_order(two: Cluster) -> None:

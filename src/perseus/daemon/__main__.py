@@ -22,13 +22,20 @@ def main() -> int:
     )
     options = parser.parse_args()
     ready = Ready(options.ready)
-    try:
-        from perseus.daemon.node import run
+    from perseus.daemon.anew import Anew
+    from perseus.daemon.node import SpawnerGoneError, run
 
+    anew = Anew(options.data.resolve())
+    try:
         run(options.data.resolve(), ready.tell, options.accept_old_state)
     except PerseusError as error:
         ready.fail(error)
         print(f"perseusd: {error}", file=sys.stderr)
+        return 1
+    except SpawnerGoneError as error:
+        print(f"perseusd: {error}", file=sys.stderr)
+        # Does not come back, unless that would go round and round.
+        anew.begin()
         return 1
     return 0
 

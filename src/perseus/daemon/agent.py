@@ -11,6 +11,7 @@ from typing import Any
 
 import perseus
 from perseus.daemon.config import NodeConfig, Paths
+from perseus.daemon.node import SpawnerGoneError
 from perseus.daemon.state_mark import MarkKeeper
 from perseus.errors import LeaseLostError, PerseusError, UnavailableError
 from perseus.filestore.control import ChunkserverControl
@@ -224,7 +225,7 @@ class Agent:
     # --- the other processes of the node
 
     def _on_spawner_death(self, reason: str) -> None:
-        self._fatal(RuntimeError(f"the spawner is gone: {reason}"))
+        self._fatal(SpawnerGoneError(f"the spawner is gone: {reason}"))
 
     async def _fork_chunkserver(self) -> None:
         child = await self._spawner.fork_child("chunkserver")

@@ -30,10 +30,15 @@ GC_THRESHOLDS = (20_000, 20, 20)
 _log = logging.getLogger("perseus.daemon")
 
 
+class SpawnerGoneError(Exception):
+    """The process that starts tasks has ended, and without it there is nothing to go on with."""
+
+
 def run(data: Path, ready: Callable[[], None], accept_old_state: bool = False) -> None:
     """Runs the daemon of ``data`` until SIGTERM; ``ready`` is called when all doors answer.
 
     With ``accept_old_state`` a master goes on though machines know of a later state of it.
+    Raises SpawnerGoneError when the daemon is to begin anew, and all of it has ended.
     """
     about = config_module.load(data)
     settings = config_module.effective_settings(about)

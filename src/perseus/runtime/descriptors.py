@@ -12,6 +12,19 @@ from contextlib import suppress
 WANTED = 65536
 
 
+def soft_limit() -> int:
+    """The soft limit as it is, to be given back by ``restore_limit``."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def restore_limit(soft: int) -> None:
+    """Gives back a soft limit, for a program that is to begin as this one did."""
+    with suppress(OSError, ValueError):
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
+
+
 def limit() -> int:
     """How many descriptors this process may have open now."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -3,7 +3,8 @@
 ``fork_spawner`` forks that process early, before gRPC or threads start, so that
 it stays small and shares its memory; it starts programs at vfork speed whatever
 the agent's size. When the agent goes away it kills every process group it
-started. When the spawner goes away the agent must end: ``on_death`` says so.
+started. When the spawner goes away the agent must end: ``on_death`` says so, and the
+daemon begins anew (``daemon.anew``).
 
 Left-overs of a spawner that was itself killed are swept by
 ``spawner_journal.sweep(attempts_folder)``, before the next one is forked.
