@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from perseus.jobs.disk_guard import LOOK_MAXIMUM_S, LOOK_MINIMUM_S, held, pause_s
+from perseus.jobs.disk_guard import (
+    GROWTH_MINIMUM_BYTES,
+    LOOK_MAXIMUM_S,
+    LOOK_MINIMUM_S,
+    DiskGuard,
+    has_room,
+    held,
+    pause_s,
+)
+from perseus.proto.v1 import jobs_pb2
+from perseus.runtime.real import RealClock, RealDisk
 
 MIB = 1 << 20
 
@@ -45,3 +55,56 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_gone_holds_nothing(tmp_path: Path) -> None:
     assert held(str(tmp_path / "none")).bytes == 0
+
+
+class Ended:
+    """An attempt in a folder of its own whose disk has no room, when it is wanted so."""
+
+    id = "abcdefgh.0.1"
+    disk_limit_bytes = 0
+
+    def __init__(self, folder: Path, full: bool) -> None:
+        self.folder = str(folder)
+        (folder / "work").mkdir()
+        if full:
+            (folder / "room").symlink_to("/dev/full")
+
+    def end_for_disk(self, message: str) -> None:
+        """Not asked for here."""
+
+
+def judged(attempt: Ended, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
+    guard = DiskGuard(attempt.folder, "node-2", 1, RealDisk(), RealClock())
+    return guard.at_end(attempt, ending)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(jobs_pb2.ENDING_EXITED, 0), (jobs_pb2.ENDING_EXITED, 1)]
+)
+def test_what_ends_on_a_full_disk_is_not_taken_at_its_word(
+    tmp_path: Path, kind: jobs_pb2.EndingKind, code: int
+) -> None:
+    attempt = Ended(tmp_path, full=True)
+    ending = judged(attempt, jobs_pb2.Ending(kind=kind, exit_code=code))
+    # Another node may have room.
+    assert ending.kind == jobs_pb2.ENDING_NODE_FAILURE
+    assert "the disk of node node-2 is full" in ending.message
+
+
+def test_who_filled_the_disk_is_told_what_it_holds(tmp_path: Path) -> None:
+    attempt = Ended(tmp_path, full=True)
+    (tmp_path / "work" / "much").write_bytes(bytes(GROWTH_MINIMUM_BYTES))
+    ending = judged(attempt, jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=1))
+    assert ending.kind == jobs_pb2.ENDING_DISK_LIMIT and ending.exit_code == 153
+    assert f"{tmp_path} holds 1 MB" in ending.message and "--disk SIZE" in ending.message
+
+
+def test_an_end_stays_what_it_is_with_room_or_where_perseus_made_it(tmp_path: Path) -> None:
+    own = jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=1)
+    made = jobs_pb2.Ending(kind=jobs_pb2.ENDING_TIME_LIMIT, exit_code=124)
+    (tmp_path / "room").mkdir()
+    (tmp_path / "full").mkdir()
+    assert judged(Ended(tmp_path / "room", full=False), own) == own
+    assert os.listdir(tmp_path / "room") == ["work"]
+    assert judged(Ended(tmp_path / "full", full=True), made) == made
+    assert has_room(str(tmp_path / "none"))

@@ -565,6 +565,7 @@ class Attempt:
     async def _make_room(self, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
         """The disk is low: gives back what the task left, and what it wrote if it was ended
         for that. Not only once the master has the end: that may wait for this very space."""
+        ending = await asyncio.to_thread(self._host.guard.at_end, self, ending)
         await asyncio.to_thread(empty, self.folder)
         if ending.kind != jobs_pb2.ENDING_DISK_LIMIT or not self._host.guard.is_low():
             return ending

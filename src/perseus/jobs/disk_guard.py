@@ -16,6 +16,7 @@ unlinked, other folders) counts for nobody.
 """
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -23,8 +24,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from perseus.jobs.attempt_endings import limit_passed, node_failure
 from perseus.jobs.spool import in_background
 from perseus.jobs.state_ends import size
+from perseus.proto.v1 import jobs_pb2
 from perseus.runtime.ports import Clock, Disk
 
 # Bounds of the time between two looks at the free space.
@@ -47,6 +50,10 @@ _GROWTH_SHARE = 4
 _PATIENCE_S = 5.0
 # While the disk is low and nobody was ended.
 _JUDGE_PAUSE_S = 0.1
+_BLOCK_BYTES = 4096
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of programs that nobody ended.
+_OWN_ENDINGS = (jobs_pb2.ENDING_EXITED, jobs_pb2.ENDING_SIGNALED)
 
 
 class Tenant(Protocol):
@@ -138,6 +145,19 @@ class DiskGuard:
     def is_low(self) -> bool:
         """Whether less than the reserve is free now."""
         return self._measured() < self._reserve_bytes
+
+    def at_end(self, tenant: Tenant, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
+        """How it ended, the disk being low. Where nothing more can be written, what it wrote may
+        be missing, whatever it says of itself: it did not end as it says. Blocks."""
+        if ending.kind not in _OWN_ENDINGS or has_room(tenant.folder):
+            return ending
+        disk = f"the disk of node {self._node} is full, so what it wrote may be missing"
+        holds_bytes = held(tenant.folder).bytes
+        if holds_bytes < GROWTH_MINIMUM_BYTES:
+            return node_failure(disk)
+        said = f"{disk}: {tenant.folder} holds {size(holds_bytes)}"
+        said += "; perseus run --disk SIZE asks for a node with room"
+        return limit_passed(jobs_pb2.ENDING_DISK_LIMIT, said)
 
     def _measured(self) -> int:
         try:
@@ -237,6 +257,24 @@ def _over_limit(member: _Member, node: str) -> str:
         f"on node {node}, hold {size(member.held.files_bytes)}; it asked for "
         f"{size(tenant.disk_limit_bytes)}: ask for more with --disk SIZE"
     )
+
+
+def has_room(folder: str) -> bool:
+    """Whether a block more can be written in ``folder``; True where it cannot be told."""
+    path = f"{folder}/room"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return error.errno not in _FULL
+    try:
+        os.write(descriptor, bytes(_BLOCK_BYTES))
+    except OSError as error:
+        return error.errno not in _FULL
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            os.unlink(path)
+    return True
 
 
 def _task(tenant: Tenant) -> str:
