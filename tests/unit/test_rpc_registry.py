@@ -106,8 +106,13 @@ def test_nothing_is_served_twice_and_unknown_services_are_told() -> None:
         registry.add("Outputs", Outputs())
     with pytest.raises(InternalError, match="no service"):
         registry.add("Nonsense", object())
-    with pytest.raises(NotFoundError, match="services are"):
-        registry.find("/perseus.v1.Outputs/Nonsense")
+    for path, hint in (
+        ("/perseus.v1.Nonsense/ReadOutput", "services are: perseus.v1.Outputs"),
+        ("/perseus.v1.Outputs/Nonsense", "perseus.v1.Outputs has: ReadOutput"),
+    ):
+        with pytest.raises(NotFoundError) as refused:
+            registry.find(path)
+        assert hint in refused.value.hint
 
 
 def test_roles_are_checked() -> None:

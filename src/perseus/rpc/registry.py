@@ -94,11 +94,15 @@ class Registry:
         """The method of a path; raises NotFoundError."""
         method = self._methods.get(path)
         if method is None:
-            raise NotFoundError(
-                f"there is no RPC {path!r} here",
-                hint=f"services are: {', '.join(self.service_names)}",
-            )
+            raise NotFoundError(f"there is no RPC {path!r} here", hint=self._near(path))
         return method
+
+    def _near(self, path: str) -> str:
+        service = path.rpartition("/")[0] + "/"
+        methods = sorted(each.removeprefix(service) for each in self._methods if service in each)
+        if methods:
+            return f"{service.strip('/')} has: {', '.join(methods)}"
+        return f"services are: {', '.join(self.service_names)}"
 
     def check_caller(self, caller: Caller) -> None:
         """Raises RefusedError for those who may not call anything any more."""

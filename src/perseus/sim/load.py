@@ -14,7 +14,7 @@ from perseus.algo.process import Process
 from perseus.errors import InvalidError, NotFoundError
 from perseus.shellwords import as_file
 
-EXAMPLE = "perseus sim echo.py:Echo, or perseus sim perseus.algo.library.raft:Raft"
+EXAMPLE = "echo.py:Echo, or perseus.algo.library.raft:Raft"
 
 
 def load(target: str, workload: str = "") -> Layout:
@@ -58,7 +58,7 @@ def _module(place: str) -> ModuleType:
             raise NotFoundError(f"{error}", hint=f"a file ends with .py: {EXAMPLE}") from None
     path = Path(place).resolve()
     if not path.is_file():
-        raise NotFoundError(f"there is no file {place}", hint=EXAMPLE)
+        raise NotFoundError(f"there is no file {place}", hint=f"FILE:CLASS, as {EXAMPLE}")
     name = f"perseus_subject_{path.stem}"
     known = sys.modules.get(name)
     if known is not None and known.__file__ == str(path):
