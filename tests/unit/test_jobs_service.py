@@ -329,9 +329,11 @@ def test_run_says_at_once_what_is_wrong() -> None:
     run(story())
 
 
-def test_kill_and_retry() -> None:
+def test_kill_and_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.jobs.state.RETRIES_PER_STEP", 1)
+
     async def story() -> None:
-        stage = Stage(cores=1)
+        stage = Stage(cores=2)
         job_id = await stage.submit(count=2)
         kill = jobs_pb2.KillRequest(job_id=job_id)
         assert (await stage.service.kill(kill, call())).tasks == 2
@@ -342,6 +344,7 @@ def test_kill_and_retry() -> None:
         assert dict(job.task_counts) == {jobs_pb2.TASK_STATE_CANCELLED: 2}
         again = await stage.service.retry(jobs_pb2.RetryRequest(job_id=job_id), call())
         assert again.state == jobs_pb2.TASK_STATE_LEASED and not again.ended_at_s
+        assert jobs_pb2.TASK_STATE_CANCELLED not in again.task_counts
         with pytest.raises(ConflictError):
             await stage.service.retry(jobs_pb2.RetryRequest(job_id=job_id), call())
         with pytest.raises(InvalidError):

@@ -436,6 +436,42 @@ def test_retry_runs_what_did_not_end_well() -> None:
     world.check_reload()
 
 
+def _all_failed(count: int) -> World:
+    """A job whose tasks have all failed, on a node that takes them all."""
+    world = World(nodes=1, cores=count)
+    world.submit(count=count)
+    toy = world.toys["id-0"]
+    world.report(toy, *(ended_event(f"job00000.{i}.1", 1) for i in range(count)))
+    return world
+
+
+def test_a_retry_of_many_is_steps_that_concern_a_few_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.jobs.state.RETRIES_PER_STEP", 4)
+    world = _all_failed(10)
+    parts = [world.do(Retry("job00000")).reply]
+    # What a part before let run, and what failed since, is not taken once more.
+    world.report(world.toys["id-0"], ended_event("job00000.0.2", 1))
+    while parts[-1].rest:
+        parts.append(world.do(Retry("job00000", "", parts[-1])).reply)
+    assert [part.tasks for part in parts] == [4, 4, 2]
+    job = world.jobs.job("job00000")
+    assert job.counts[FAILED] == 1 and job.task(0).state == FAILED and job.active == 9
+    world.check_reload()
+
+
+def test_who_cancels_a_job_ends_its_retry_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("perseus.jobs.state.RETRIES_PER_STEP", 4)
+    world = _all_failed(10)
+    part = world.do(Retry("job00000")).reply
+    world.kill("job00000")
+    part = world.do(Retry("job00000", "", part)).reply
+    assert not part.tasks and not part.rest
+    world.send(world.toys["id-0"])
+    job = world.jobs.job("job00000")
+    assert job.counts[FAILED] == 6 and not job.active
+    world.check_reload()
+
+
 def test_retry_of_a_job_cancelled_before_it_ran() -> None:
     world = World(nodes=0)
     world.submit(count=5)

@@ -198,7 +198,7 @@ class JobsService:
     async def retry(self, request: jobs_pb2.RetryRequest, call: Call) -> jobs_pb2.Job:
         """Runs once more what did not finish well."""
         job = self._resolve(request.job_id, call)
-        await self._driver.do(Retry(job.job_id, call.caller.name))
+        await asyncio.shield(self._start(self._retry(job, call.caller.name)))
         return views.job_message(job)
 
     async def why(self, request: jobs_pb2.WhyRequest, call: Call) -> jobs_pb2.WhyResponse:
@@ -232,6 +232,12 @@ class JobsService:
                 assert isinstance(job_id, str)
                 return job_id
         raise ConflictError("no free job id was found", hint="try again")
+
+    async def _retry(self, job: Job, user: str) -> None:
+        """In parts, between which the master answers others."""
+        retried = await self._driver.do(Retry(job.job_id, user))
+        while retried.rest:
+            retried = await self._driver.do(Retry(job.job_id, user, retried))
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Does it also when the caller goes away."""

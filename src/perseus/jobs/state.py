@@ -32,7 +32,6 @@ from perseus.jobs import records, scheduler, state_ends
 from perseus.jobs.plan import Placement, Snapshot
 from perseus.jobs.records import (
     CANCELLED,
-    ENDED_STATES,
     FINISHED,
     LEASED,
     RUNNING,
@@ -41,7 +40,7 @@ from perseus.jobs.records import (
     TaskRecord,
 )
 from perseus.jobs.state_change import Change
-from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retry, Submit
+from perseus.jobs.state_events import AttemptsReported, Kill, Reached, Retried, Retry, Submit
 from perseus.jobs.state_job import Job, cancelled_ending
 from perseus.jobs.state_leases import Leases, Nodes
 from perseus.jobs.state_queue import Queue
@@ -62,6 +61,8 @@ ACTIVE_MAXIMUM = 50_000
 ACTIVE_SPEC_MAXIMUM_BYTES = 512 << 20
 # Leases given in one step; the rest with the next Tick.
 LEASES_PER_STEP = 2_000
+# Tasks that one step of a retry concerns: about 0.1 s.
+RETRIES_PER_STEP = 10_000
 CANCELLING_SIGNALS = (15, 9)
 KILL_SIGNAL = 9
 
@@ -248,6 +249,7 @@ class Jobs:
         if not job.active:
             return Reached(0, 0)
         cancels = event.signal in CANCELLING_SIGNALS
+        job.cancels += cancels
         count = self._cancel_waiting(at, job, event) if cancels else 0
         # A signal has nobody to go to where only the output is on its way.
         keeping = len(job.keeping) if cancels else 0
@@ -282,11 +284,12 @@ class Jobs:
             self._move(at, job, task, task.state, records.CAUSE_CANCEL_ASKED, event.user, detail)
         self._direct(task.node_id, _stop_directive(job, task, event.signal, cancels))
 
-    def _retry(self, at: Instant, event: Retry) -> int:
-        job = self.job(event.job_id)
-        unwell = [
-            task for task in job.tasks if task.state in ENDED_STATES and task.state != FINISHED
-        ]
+    def _retry(self, at: Instant, event: Retry) -> Retried:
+        job, after = self.job(event.job_id), event.after
+        indexes = after.rest if after else range(len(job.tasks))
+        unwell, rest = job.unwell_in(indexes, RETRIES_PER_STEP)
+        if after and (after.cancels != job.cancels or not unwell):
+            return Retried(0, range(0), job.cancels)
         fresh = job.fresh if job.record.cancelled_at_s else 0
         if not unwell and not fresh:
             raise ConflictError(
@@ -299,10 +302,7 @@ class Jobs:
         if job.restore_fresh() or fresh:
             self._change.job(job)
         for task in unwell:
-            task.losses = task.failures = task.cancelling = 0
-            task.ended_at_s = 0.0
-            task.ending = None
-            task.note(Entry(at.time_s, records.CAUSE_RETRY_ASKED, task.attempt, event.user))
+            state_ends.ask_again(at, task, event.user)
             job.wait_again(task)
             self._change.task(job, task)
         if not was_active:
@@ -311,7 +311,7 @@ class Jobs:
             job.ended_at_s = 0.0
         self._queue.keep(job)
         self._replan = True
-        return len(unwell) + fresh
+        return Retried(len(unwell) + fresh, rest, job.cancels)
 
     # What nodes tell.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from perseus.filestore.events import CommitOutputs, CommittedOutput
 from perseus.jobs import records
 from perseus.jobs.plan import NodeView, Placement
-from perseus.jobs.records import Ended, TaskRecord
+from perseus.jobs.records import Ended, Entry, TaskRecord
 from perseus.jobs.state_change import Change
 from perseus.jobs.state_job import SIGNAL_EXIT_BASE, Job, folder_of
 from perseus.proto.v1 import agent_pb2, jobs_pb2
@@ -65,6 +65,14 @@ def outcome(task: TaskRecord, job: Job, ended: agent_pb2.AttemptEnded) -> Outcom
         return Outcome(records.FAILED, ending, records.CAUSE_ENDED, detail)
     again = f"{said}; {_tries(left)}"
     return Outcome(records.PENDING, ending, records.CAUSE_FAILED_AGAIN, again, again=True)
+
+
+def ask_again(at: Instant, task: TaskRecord, user: str) -> None:
+    """Forgets how a task ended, and what it has used up of its retries."""
+    task.losses = task.failures = task.cancelling = 0
+    task.ended_at_s = 0.0
+    task.ending = None
+    task.note(Entry(at.time_s, records.CAUSE_RETRY_ASKED, task.attempt, user))
 
 
 def lost(task: TaskRecord, job: Job, reason: str, counts: bool) -> Outcome:

@@ -64,9 +64,20 @@ class Reached(NamedTuple):
     keeping: int
 
 
+class Retried(NamedTuple):
+    """How many tasks a part of a retry concerned, and what the next one needs."""
+
+    tasks: int
+    # Indexes not looked at so far; empty with the last part. A task that is leased for the
+    # first time meanwhile is not among them.
+    rest: range
+    # How often the job had been cancelled: who cancels it ends the retry too.
+    cancels: int
+
+
 @dataclass(frozen=True, slots=True)
 class Retry(Event):
-    """Runs once more what did not finish well. Replies how many tasks.
+    """Runs once more what did not finish well, a bounded part of it. Replies Retried.
 
     Raises NotFoundError, ConflictError when there is none, and TooLargeError when the queue
     is full.
@@ -74,6 +85,8 @@ class Retry(Event):
 
     job_id: str
     user: str = ""
+    # What the part before replied; None for the first.
+    after: "Retried | None" = None
 
     @property
     def needs_room(self) -> bool:

@@ -31,6 +31,7 @@ class Job:
         "_spec",
         "again",
         "at",
+        "cancels",
         "counts",
         "duration_s",
         "ended_at_s",
@@ -56,6 +57,8 @@ class Job:
         # Indexes of running tasks whose program has ended and whose output is on its way.
         self.keeping: set[int] = set()
         self.turn = 0
+        # How often it was cancelled since this master began.
+        self.cancels = 0
         self.duration_s: float | None = None
         self.first_bad: int | None = None
         self.ended_at_s = 0.0
@@ -164,6 +167,17 @@ class Job:
         record = TaskRecord(len(self.tasks), history=[])
         self.tasks.append(record)
         return record
+
+    def unwell_in(self, indexes: range, most: int) -> tuple[list[TaskRecord], range]:
+        """The first tasks of these that ended otherwise than well, and the indexes behind them."""
+        found: list[TaskRecord] = []
+        for index in indexes:
+            if len(found) == most:
+                return found, range(index, indexes.stop)
+            task = self.tasks[index]
+            if task.state in ENDED_STATES and task.state != records.FINISHED:
+                found.append(task)
+        return found, range(0)
 
     def wait_again(self, task: TaskRecord) -> None:
         """The task waits once more."""
