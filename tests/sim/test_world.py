@@ -1,6 +1,7 @@
 """The simulator itself: what a crash keeps, what the network does, and that nothing leaks out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,36 @@ def test_a_paused_node_takes_up_what_waited() -> None:
     assert made["n1"].got.count("n2") == 5
     # It called late once, at 3.5 s, and went on from there.
     assert made["n2"].got.count("n1") == 3
+
+
+def test_a_machine_that_sleeps_has_a_clock_and_timers_that_stand_still() -> None:
+    made = processes(run_echo(Fault("sleep", 1.5, 2.0, ("n1",))))
+    assert made["n1"].got.count("n2") == 5
+    # It called at 1 s; of the next second half was left when it woke at 3.5 s.
+    assert made["n2"].got.count("n1") == 3
+    times = made["n1"].at
+    assert [later - sooner for sooner, later in pairwise(times)] == pytest.approx([1.0] * 2)
+
+
+def test_a_clock_that_jumps_while_its_machine_sleeps_or_loses_its_power() -> None:
+    jump = Fault("clock", 2.0, 1.0, ("n1",), amount=10.0)
+    times = processes(run_echo(Fault("sleep", 1.5, 2.0, ("n1",)), jump))["n1"].at
+    assert times[1] - times[0] == pytest.approx(11.0)
+    made = run_echo(Fault("sleep", 1.5, 9.0, ("n1",)), Fault("power-cut", 2.0, 1.0, ("n1",)))
+    node = made._nodes["n1"]
+    assert node.asleep_s is None and made.now_s(processes(made)["n1"]) < made.now
+
+
+def test_in_some_worlds_pauses_are_sleeps_and_all_else_stays_as_it_was() -> None:
+    groups = {"n": ["n1", "n2", "n3"]}
+    calm, usual = replace(Faults(), sleep_share=0.0), Faults()
+    sleepy = 0
+    for seed in range(100):
+        made = [plan_of(each, groups, 200.0, seed) for each in (calm, usual)]
+        awake = [replace(each, kind="pause") if each.kind == "sleep" else each for each in made[1]]
+        assert awake == made[0]
+        sleepy += made[1] != made[0]
+    assert 5 < sleepy < 50
 
 
 def test_a_clock_that_jumps() -> None:

@@ -18,6 +18,7 @@ Kind = Literal[
     "crash-after-send",
     "power-cut",
     "pause",
+    "sleep",
     "partition",
     "isolate",
     "one-way",
@@ -25,8 +26,8 @@ Kind = Literal[
     "clock",
     "death",
 ]
-# What comes again and again. A death is drawn apart: see ``Faults.is_deadly``.
-KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "death")
+# What comes again and again. A death and a sleep are drawn apart: see ``Faults``.
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in ("death", "sleep"))
 # What takes a node's memory.
 CRASHES: tuple[Kind, ...] = ("crash", "crash-before-commit", "crash-after-send", "power-cut")
 FAULTS_MAXIMUM = 10_000
@@ -56,6 +57,9 @@ class Faults:
     lasts_s: float = 3.0
     kinds: tuple[Kind, ...] = KINDS
     moment_s: float = 0.05
+    # The share of worlds in which a pause is of the whole machine, which sleeps: its clock and
+    # its timers stand still.
+    sleep_share: float = 0.15
     # Nodes that one fault befalls at most; 0 means fewer than half. A power cut befalls all.
     at_once: int = 0
     # Some nodes, fewer than half of each group, die for good: they do not come back, not even
@@ -119,7 +123,9 @@ PRESETS: dict[str, Faults] = {
     "deadly": Faults(is_swarm=True, is_deadly=True),
     "minority": Faults(is_swarm=True, is_deadly=True, spares_majority=True),
     # For what stands on clocks that only run, fast or slow: Linux's monotonic ones.
-    "steady": Faults(is_swarm=True, kinds=tuple(kind for kind in KINDS if kind != "clock")),
+    "steady": Faults(
+        is_swarm=True, kinds=tuple(kind for kind in KINDS if kind != "clock"), sleep_share=0.0
+    ),
 }
 
 
@@ -160,6 +166,8 @@ def plan_of(
     chance = Chance(seed, "deaths")
     weak = [node for group in groups.values() for node in _minority(group, chance)]
     made = plan(faults, nodes, until_s, Chance(seed, "faults"))
+    if Chance(seed, "sleeps").random() < faults.sleep_share:
+        made = [_as_sleep(fault) for fault in made]
     if faults.spares_majority:
         made = [_of_the_weak(fault, weak) for fault in made]
         made = [fault for fault in made if fault.nodes]
@@ -167,6 +175,11 @@ def plan_of(
         for node in chance.sample(weak, 1 + chance.below(len(weak))):
             made.append(Fault("death", chance.uniform(0.0, until_s), 0.0, (node,)))
     return made
+
+
+def _as_sleep(fault: Fault) -> Fault:
+    """A pause of the process, as one of its machine."""
+    return replace(fault, kind="sleep") if fault.kind == "pause" else fault
 
 
 def _minority(group: Sequence[str], chance: Chance) -> list[str]:

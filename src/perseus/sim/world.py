@@ -48,13 +48,21 @@ Tracer = Callable[[float, str, Id, Any], None]
 class _Timer:
     """A timer of a process; a crash makes it void with its incarnation."""
 
-    __slots__ = ("arguments", "handler", "is_cancelled", "life", "process")
+    __slots__ = ("arguments", "at_s", "handler", "is_cancelled", "life", "process", "slept_s")
 
     def __init__(
-        self, process: Process, life: int, handler: Handler, arguments: tuple[Any, ...]
+        self,
+        process: Process,
+        node: "_Node",
+        at_s: float,
+        handler: Handler,
+        arguments: tuple[Any, ...],
     ) -> None:
         self.process = process
-        self.life = life
+        self.life = node.life
+        # When it is due, unless its machine sleeps longer than it had by now.
+        self.at_s = at_s
+        self.slept_s = node.slept_s
         self.handler = handler
         self.arguments = arguments
         self.is_cancelled = False
@@ -67,9 +75,9 @@ class _Node:
     """A machine: up, down or paused; its disk, its clock, the processes on it."""
 
     __slots__ = (
-        "classes", "clock_base_s", "clock_rate", "clock_since_s", "commit_s", "crash_due",
-        "disks", "is_client", "is_connected", "is_up", "life", "name", "paused", "pending",
-        "processes", "restarts",
+        "asleep_s", "classes", "clock_base_s", "clock_rate", "clock_since_s", "commit_s",
+        "crash_due", "disks", "is_client", "is_connected", "is_up", "life", "name", "paused",
+        "pending", "processes", "restarts", "slept_s",
     )  # fmt: skip
 
     def __init__(self, name: str, group: Group) -> None:
@@ -93,6 +101,10 @@ class _Node:
         self.clock_base_s = 0.0
         self.clock_rate = 1.0
         self.clock_since_s = 0.0
+        # What it reads, and when it fell asleep, as long as the machine sleeps; and for how long
+        # it slept in all.
+        self.asleep_s: tuple[float, float] | None = None
+        self.slept_s = 0.0
         self.classes: dict[Id, tuple[type[Process], Place, dict[str, Any]]] = {}
 
 
@@ -260,7 +272,11 @@ class World:
 
     def now_s(self, process: Process) -> float:
         """The clock of the process's node."""
-        node = self._node_of[process.id]
+        return self._clock(self._node_of[process.id])
+
+    def _clock(self, node: _Node) -> float:
+        if node.asleep_s is not None:
+            return node.asleep_s[0]
         return node.clock_base_s + node.clock_rate * (self.now - node.clock_since_s)
 
     def after(
@@ -268,9 +284,9 @@ class World:
     ) -> _Timer:
         """Fires by the clock of the process's node."""
         node = self._node_of[process.id]
-        timer = _Timer(process, node.life, handler, arguments)
-        self._number += 1
         at_s = self.now + seconds / node.clock_rate
+        timer = _Timer(process, node, at_s, handler, arguments)
+        self._number += 1
         heappush(self._queue, (at_s, self._number, self._fire, (node, timer)))
         return timer
 
@@ -286,6 +302,13 @@ class World:
         if node.paused is not None:
             node.paused.append((self._fire, (node, timer)))
             return
+        if timer.slept_s != node.slept_s:
+            # It counted only while the machine was awake.
+            timer.at_s += node.slept_s - timer.slept_s
+            timer.slept_s = node.slept_s
+            if timer.at_s > self.now:
+                self._at(timer.at_s, self._fire, node, timer)
+                return
         timer.is_cancelled = True
         if self._trace is not None:
             self._trace(self.now, "timer", timer.process.id, timer.handler.__name__)
@@ -412,8 +435,10 @@ class World:
                 self._die(node)
             elif fault.kind in ("crash-before-commit", "crash-after-send") and node.is_up:
                 node.crash_due = fault
-            elif fault.kind == "pause" and node.is_up and node.paused is None:
+            elif fault.kind in ("pause", "sleep") and node.is_up and node.paused is None:
                 node.paused = []
+                if fault.kind == "sleep":
+                    node.asleep_s = (self._clock(node), self.now)
                 self._at(over_s, self._resume, node, node.life)
             elif fault.kind == "slow-disk":
                 node.commit_s = fault.amount
@@ -456,6 +481,7 @@ class World:
         node.is_up = False
         node.life += 1
         node.paused = None
+        self._wake(node)
         node.crash_due = None
         node.processes.clear()
         self._watch.refresh(self._all_processes())
@@ -481,8 +507,17 @@ class World:
         if node.life != life or node.paused is None:
             return
         waiting, node.paused = node.paused, None
+        self._wake(node)
         for function, arguments in waiting:
             self._at(self.now, function, *arguments)
+
+    def _wake(self, node: _Node) -> None:
+        """Its clock goes on where it stood."""
+        if node.asleep_s is not None:
+            node.clock_base_s, since_s = node.asleep_s
+            node.clock_since_s = self.now
+            node.slept_s += self.now - since_s
+            node.asleep_s = None
 
     def _mend_disk(self, node: _Node) -> None:
         node.commit_s = self.faults.commit_s
@@ -496,6 +531,9 @@ class World:
 
     def _set_clock(self, node: _Node, ahead_s: float) -> None:
         """It jumps ahead; what timers were set for stays as it is."""
+        if node.asleep_s is not None:
+            node.asleep_s = (node.asleep_s[0] + ahead_s, node.asleep_s[1])
+            return
         node.clock_base_s += node.clock_rate * (self.now - node.clock_since_s) + ahead_s
         node.clock_since_s = self.now
 

@@ -19,9 +19,6 @@ from perseus.algo import Id, View, always, eventually, on, sometimes
 from perseus.algo.library.ghosts import lasts, notes
 from perseus.algo.library.mortal import Mortal
 
-# How much slower than true time a clock may run.
-DRIFT = 0.03
-
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -157,16 +154,17 @@ def a_suspicion_is_given_up(view: View[Detector]) -> bool:
 
 @always(Heartbeat)
 def silence_is_noticed_in_time(view: View[Heartbeat]) -> None:
-    """When it has looked, it suspects whoever it has not heard for longer than it waits."""
+    """When it has looked, it suspects whoever it has not heard for longer than it waits, by its
+    own clock: while its machine sleeps nobody is silent."""
     process, mine = view.changed, notes(view)
     for peer, latest in process.latest.items():
         if mine.get(peer, (None, 0.0))[0] != latest:
-            mine[peer] = (latest, view.now_s)
+            mine[peer] = (latest, process.now)
     if mine.get("looks") == process.looks:
         return
     mine["looks"] = process.looks
     for peer in process.latest:
-        silent_s = (view.now_s - mine[peer][1]) * (1.0 - DRIFT)
+        silent_s = process.now - mine[peer][1]
         bound_s = min(process.timeouts[peer], process.timeout_most_s)
         is_noticed = silent_s <= bound_s or peer in process.suspected
         assert is_noticed, f"{process.id} trusts {peer}, silent for {silent_s:.1f} s"
