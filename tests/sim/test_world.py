@@ -14,6 +14,7 @@ from perseus.sim.faults import CRASHES, PRESETS, Fault, Faults, plan, plan_of
 from perseus.sim.load import load
 from perseus.sim.runner import Plan
 from perseus.sim.shrink import shrink
+from perseus.sim.trace import Happened
 from perseus.sim.world import World
 from tests.unit.algo_lab import processes, world
 
@@ -402,10 +403,24 @@ def test_a_run_can_be_drawn() -> None:
     assert "<- n1 Count(1)" in trace.text(events)
 
 
+def test_a_column_says_where_it_is_cut_and_is_wide_where_they_are_few() -> None:
+    for lanes, cut_at in ((2, 48), (9, 24)):
+        long = [Happened(0.0, "timer", f"n{number}", "x" * 90) for number in range(lanes)]
+        line = diagram.text(long).splitlines()[1]
+        assert line.startswith("   0.0000  * timer xxx")
+        assert line.index("…") == 11 + cut_at - 2
+
+
 def test_what_is_to_be_run_is_found_or_named(tmp_path: Path) -> None:
     assert load("perseus.algo.library.kv:Kv").groups["client"].is_client
     with pytest.raises(InvalidError, match="does not say what to run"):
         load("Raft")
+    (tmp_path / "lock.py").write_text(
+        "from perseus.algo import Process\nclass Lock(Process): pass\n"
+    )
+    with pytest.raises(InvalidError, match="does not say what to run") as told:
+        load(str(tmp_path / "lock.py"))
+    assert told.value.hint.endswith("; it has: Lock")
     with pytest.raises(NotFoundError, match="there is no file"):
         load("nowhere/x.py:Raft")
     with pytest.raises(NotFoundError, match="there is no Nothing"):

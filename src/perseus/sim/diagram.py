@@ -13,6 +13,8 @@ from perseus.sim.trace import Happened
 # Events drawn: the last ones before the end.
 DRAWN_MAXIMUM = 120
 COLUMN_WIDTH = 24
+# Of all columns, where they are few.
+LINE_WIDTH = 96
 
 _LANE = 150
 _ROW = 26
@@ -86,10 +88,11 @@ def _draw(
     ]
 
 
-def text(events: Sequence[Happened], width: int = COLUMN_WIDTH) -> str:
+def text(events: Sequence[Happened]) -> str:
     """The same in columns: ``*`` takes a step, ``>`` sends, ``X`` crashes."""
     shown = list(events)[-DRAWN_MAXIMUM:]
     lanes = _lanes(shown)
+    width = max(COLUMN_WIDTH, LINE_WIDTH // max(1, len(lanes)))
     head = " " * 11 + "".join(f"{name:<{width}}" for name in lanes)
     lines = [head.rstrip()]
     for event in shown:
@@ -97,9 +100,13 @@ def text(events: Sequence[Happened], width: int = COLUMN_WIDTH) -> str:
             lines.append(f"{event.at_s:9.4f}  ---- {event.what}")
             continue
         cells = ["|".ljust(width)] * len(lanes)
-        cells[lanes.index(event.who)] = _cell(event)[: width - 1].ljust(width)
+        cells[lanes.index(event.who)] = _cut(_cell(event), width - 1).ljust(width)
         lines.append(f"{event.at_s:9.4f}  {''.join(cells)}".rstrip())
     return "\n".join(lines)
+
+
+def _cut(said: str, length: int) -> str:
+    return said if len(said) <= length else f"{said[: length - 1]}…"
 
 
 def _cell(event: Happened) -> str:

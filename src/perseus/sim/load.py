@@ -30,15 +30,22 @@ def load(target: str, workload: str = "") -> Layout:
 def _subject(target: str) -> Any:
     place, _, name = target.rpartition(":")
     if not place or not name:
-        raise InvalidError(f"{target!r} does not say what to run", hint=f"FILE:CLASS, as {EXAMPLE}")
+        known = _subjects(_module(target)) if target.endswith(".py") else []
+        had = f"; it has: {', '.join(known)}" if known else ""
+        hint = f"FILE:CLASS, as {EXAMPLE}{had}"
+        raise InvalidError(f"{target!r} does not say what to run", hint=hint)
     module = _module(place)
     try:
         return getattr(module, name)
     except AttributeError:
-        known = [key for key, value in vars(module).items() if _is_subject(value)]
+        known = _subjects(module)
         raise NotFoundError(
             f"there is no {name} in {place}", hint=f"it has: {', '.join(known) or 'no Process'}"
         ) from None
+
+
+def _subjects(module: ModuleType) -> list[str]:
+    return [key for key, value in vars(module).items() if _is_subject(value)]
 
 
 def _is_subject(value: object) -> bool:
