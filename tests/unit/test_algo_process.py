@@ -395,6 +395,15 @@ def test_what_is_sent_to_nobody_is_told_with_its_handler_and_line(kind: type[Pro
         Explorer(Layout.of(kind), 2).run()
 
 
+def test_a_handler_that_does_not_take_its_message_is_told_when_it_is_made() -> None:
+    def pinged(self: Process, message: Ping) -> None:
+        """It wants the sender too."""
+
+    with pytest.raises(InvalidError, match=r"pinged, below @on\(Ping\), does not take") as told:
+        on(Ping)(pinged)
+    assert told.value.hint == "def pinged(self, sender, message)"
+
+
 def test_the_two_in_the_wrong_order_are_told() -> None:
     class Turned(Process):
         def start(self) -> None:

@@ -119,6 +119,12 @@ def on(message: type) -> Callable[[Decorated], Decorated]:
 
     def decorate(function: Decorated) -> Decorated:
         _check_runs(function)
+        if not _takes_message(function):
+            raise InvalidError(
+                f"{getattr(function, '__qualname__', function)}, below @on({message.__name__}),"
+                " does not take (self, sender, message)",
+                hint=f"def {getattr(function, '__name__', 'handler')}(self, sender, message)",
+            )
         kinds = getattr(function, "_handles", ())
         function._handles = (*kinds, message)  # type: ignore[attr-defined]
         return function
