@@ -401,7 +401,7 @@ def test_a_handler_that_does_not_take_its_message_is_told_when_it_is_made() -> N
 
     with pytest.raises(InvalidError, match=r"pinged, below @on\(Ping\), does not take") as told:
         on(Ping)(pinged)
-    assert told.value.hint == "def pinged(self, sender, message)"
+    assert told.value.hint == "a method (self, sender, message)"
 
 
 def test_the_two_in_the_wrong_order_are_told() -> None:

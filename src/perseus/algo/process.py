@@ -123,7 +123,7 @@ def on(message: type) -> Callable[[Decorated], Decorated]:
             raise InvalidError(
                 f"{getattr(function, '__qualname__', function)}, below @on({message.__name__}),"
                 " does not take (self, sender, message)",
-                hint=f"def {getattr(function, '__name__', 'handler')}(self, sender, message)",
+                hint="a method (self, sender, message)",
             )
         kinds = getattr(function, "_handles", ())
         function._handles = (*kinds, message)  # type: ignore[attr-defined]

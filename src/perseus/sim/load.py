@@ -31,9 +31,9 @@ def _subject(target: str) -> Any:
     place, _, name = target.rpartition(":")
     if not place or not name:
         known = _subjects(_module(target)) if target.endswith(".py") else []
-        had = f"; it has: {', '.join(known)}" if known else ""
-        hint = f"FILE:CLASS, as {EXAMPLE}{had}"
-        raise InvalidError(f"{target!r} does not say what to run", hint=hint)
+        had = f", and has {', '.join(known)}" if known else ""
+        said = f"{target!r} does not say what to run{had}"
+        raise InvalidError(said, hint=f"FILE:CLASS, as {EXAMPLE}")
     module = _module(place)
     try:
         return getattr(module, name)
