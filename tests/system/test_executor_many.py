@@ -12,6 +12,7 @@ from executor_bench import JOB, LIMIT_S, Bench, is_gone, with_executor
 from perseus.errors import NotFoundError, PerseusError
 from perseus.jobs import executor as executor_module
 from perseus.jobs import spool as spool_module
+from perseus.jobs.attempts import Phase
 from perseus.proto.v1 import agent_pb2, jobs_pb2
 from perseus.runtime.processes import stat
 from perseus.runtime.real import RealClock
@@ -40,6 +41,64 @@ def test_cores_are_a_limit_and_order_is_kept(tmp_path: Path) -> None:
         assert sorted(started) == list(range(5)) and set(started[:2]) == {0, 1}
 
     with_executor(tmp_path, body, cores=2)
+
+
+def test_who_waits_for_a_long_one_takes_the_first_place_that_is_free(tmp_path: Path) -> None:
+    """The first two run; each has the next lined up behind it."""
+
+    async def body(bench: Bench) -> None:
+        gate = bench.files / "gate"
+        long = f"while ! test -e {gate}; do sleep 0.01; done"
+        first = bench.start("sh", "-c", long, task=0)
+        for task in range(1, 9):
+            bench.start("true", task=task)
+        for task in range(1, 9):
+            assert (await bench.ended(f"{JOB}.{task}.1")).ending.exit_code == 0
+        assert bench.executor.counts() == (0, 1)
+        gate.touch()
+        assert (await bench.ended(first)).ending.exit_code == 0
+        assert bench.executor.counts() == (0, 0)
+
+    with_executor(tmp_path, body, cores=2)
+
+
+@pytest.mark.parametrize("how", ["stop", "discard"])
+def test_one_that_is_lined_up_can_be_ended_before_its_turn(tmp_path: Path, how: str) -> None:
+    async def body(bench: Bench) -> None:
+        gate = bench.files / "gate"
+        first = bench.start("sh", "-c", f"while ! test -e {gate}; do sleep 0.01; done", task=0)
+        second = bench.start("touch", str(bench.files / "no"), task=1)
+        third = bench.start("true", task=2)
+        await bench.until(lambda: bench.executor.find(second).phase is not Phase.WAITING)
+        if how == "stop":
+            bench.stop(second, signal.SIGTERM, cancel=True)
+            assert (await bench.ended(second)).ending.kind == jobs_pb2.ENDING_CANCELLED
+        else:
+            bench.executor.discard_attempt(second)
+        gate.touch()
+        for each in (first, third):
+            assert (await bench.ended(each)).ending.exit_code == 0
+        assert bench.executor.counts() == (0, 0)
+        assert not (bench.files / "no").exists()
+
+    with_executor(tmp_path, body, cores=1)
+
+
+@pytest.mark.parametrize("how", ["stop", "discard"])
+def test_one_that_is_ended_in_the_breath_it_came_in_holds_no_core(tmp_path: Path, how: str) -> None:
+    async def body(bench: Bench) -> None:
+        first = bench.start("sleep", "1000", task=0)
+        if how == "stop":
+            bench.stop(first, signal.SIGTERM, cancel=True)
+            assert (await bench.ended(first)).ending.kind == jobs_pb2.ENDING_CANCELLED
+        else:
+            bench.executor.discard_attempt(first)
+        second = bench.start("true", task=1)
+        assert (await bench.ended(second)).ending.exit_code == 0
+        assert bench.executor.counts() == (0, 0)
+        assert sum(event.attempt == first for event in bench.events) == (how == "stop")
+
+    with_executor(tmp_path, body, cores=1)
 
 
 def test_a_jobs_limit_holds_up_no_other_job(tmp_path: Path) -> None:

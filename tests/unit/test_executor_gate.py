@@ -106,3 +106,62 @@ def test_it_never_gives_more_than_there_is_and_loses_nothing(
             given_out += 1
     assert given_out == added
     assert (gate.waiting, gate.running) == (0, 0)
+
+
+def test_an_heir_has_the_place_and_no_other_core() -> None:
+    gate = Gate[Item](2)
+    items = [item(number, 0) for number in range(5)]
+    for each in items:
+        gate.add(each)
+    assert [gate.next(), gate.next(), gate.next()] == [items[0], items[1], None]
+    assert [gate.line_up(items[0]), gate.line_up(items[0])] == [items[2], None]
+    assert (gate.waiting, gate.running) == (3, 2)
+    gate.release(items[0])
+    assert (gate.waiting, gate.running, gate.next()) == (2, 2, None)
+    gate.release(items[2])
+    assert gate.next() == items[3]
+
+
+def test_an_heir_is_of_the_same_job_and_size_and_passes_nobody_by() -> None:
+    for others in ([item(1, 1)], [item(1, 0, cpu=2)], [item(1, 1), item(2, 0)]):
+        gate = Gate[Item](2)
+        first = item(0, 0)
+        gate.add(first)
+        assert gate.next() == first
+        for each in others:
+            gate.add(each)
+        assert gate.line_up(first) is None
+    gate = Gate[Item](4)
+    items = [item(number, 0, parallel=1) for number in range(2)]
+    for each in items:
+        gate.add(each)
+    assert [gate.next(), gate.next(), gate.line_up(items[0])] == [items[0], None, items[1]]
+
+
+def test_an_heir_that_is_sent_back_is_the_oldest_again() -> None:
+    gate = Gate[Item](1)
+    items = [item(number, 0) for number in range(3)]
+    for each in items:
+        gate.add(each)
+    assert [gate.next(), gate.line_up(items[0])] == [items[0], items[1]]
+    assert [gate.send_back(items[1]), gate.send_back(items[1])] == [True, False]
+    gate.release(items[0])
+    assert gate.next() == items[1]
+    # One that has begun by then uses its core; there may be one too many for a moment.
+    gate.take(items[2])
+    assert (gate.waiting, gate.running, gate.next()) == (0, 2, None)
+    for each in items:
+        gate.release(each)
+    assert gate.running == 0
+
+
+def test_an_heir_that_ends_before_its_turn_leaves_the_place_free() -> None:
+    gate = Gate[Item](1)
+    items = [item(number, 0) for number in range(3)]
+    for each in items:
+        gate.add(each)
+    assert [gate.next(), gate.line_up(items[0])] == [items[0], items[1]]
+    gate.release(items[1])
+    assert gate.running == 1
+    gate.release(items[0])
+    assert gate.next() == items[2]

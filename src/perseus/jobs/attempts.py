@@ -37,6 +37,7 @@ from perseus.jobs.attempt_endings import (
     time_over,
     with_own_code,
 )
+from perseus.jobs.attempt_turn import Turn
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders, empty
 from perseus.jobs.keeping import CANCELLED_KEEPING_S, TOLD_AFTER_S, Keeping, inline_output
@@ -171,6 +172,7 @@ class Attempt:
         # Why it ends, when not by itself; the first cause counts.
         self._cause: jobs_pb2.Ending | None = None
         self._early: list[agent_pb2.StopAttempt] = []
+        self.turn = Turn(host.spawner)
         self._placing: asyncio.Future[None] | None = None
         self._placed_bytes = 0
         self._feed: _Feed | None = None
@@ -261,10 +263,12 @@ class Attempt:
                 self._set_cause(cancelled(stop))
                 if self._placing is not None:
                     self._placing.cancel()
+                self.turn.give_up()
 
     def discard(self) -> None:
         """Ends it at once; it says nothing more. Readers are told."""
         self.is_discarded = True
+        self.turn.leave()
         self.kill()
         self.notify()
 
@@ -310,9 +314,12 @@ class Attempt:
             except (PerseusError, OSError) as error:
                 return node_failure(f"it could not be prepared: {error}")
             while not self.pid:
+                if self._cause is None:
+                    await self.turn.come()
                 if self._cause is not None:
                     return self._cause
                 self.pid = await self._try_spawn(request)
+            self.turn.after = 0
         except asyncio.CancelledError:
             # Of the placing, by a cancel; else of this whole course.
             if self._cause is None or self.is_discarded:
@@ -333,11 +340,12 @@ class Attempt:
     async def _try_spawn(self, request: SpawnRequest) -> int:
         """Its process; 0 when nothing may start now, after a wait for that to change."""
         try:
-            return await self._host.spawner.spawn(request)
+            return await self._host.spawner.spawn(request, self.turn.after)
         except LeaseLostError:
             if self._host.spawner.is_dead:
                 raise
-            await self._host.pauses.over()
+            if not self.turn.is_awaited:
+                await self._host.pauses.over()
             return 0
 
     async def _prepare(self) -> SpawnRequest:

@@ -19,6 +19,7 @@ from typing import Any
 from perseus.errors import InvalidError, NotFoundError, PerseusError
 from perseus.ids import parse_attempt
 from perseus.jobs.attempt_endings import cancelled, node_failure
+from perseus.jobs.attempt_turn import FOLLOW_MAXIMUM_S
 from perseus.jobs.attempts import Attempt, Host, Phase
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders
@@ -199,7 +200,8 @@ class Executor:
         if task is None:
             self._remove(attempt)
         elif not was_running:
-            task.cancel()
+            # After its first step, without which nothing of it would be cleared away.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     def acknowledged(self, attempt_ids: Iterable[str]) -> None:
         """The master has these ends: forgets them."""
@@ -295,13 +297,43 @@ class Executor:
 
     # --- inside
 
-    def _launch(self) -> None:
+    @property
+    def _may_launch(self) -> bool:
         # What the spawner would refuse, as the lease is over, goes on waiting.
-        while not (self.is_frozen or self._is_lease_over) and self._keeping < KEEPING_MAXIMUM:
+        return not (self.is_frozen or self._is_lease_over) and self._keeping < KEEPING_MAXIMUM
+
+    def _launch(self) -> None:
+        while self._may_launch:
             attempt = self._gate.next()
             if attempt is None:
                 return
-            self._tasks[attempt.id] = asyncio.create_task(self._run(attempt))
+            self._start_or_go_on(attempt)
+
+    def _start_or_go_on(self, attempt: Attempt) -> None:
+        if attempt.id in self._tasks:
+            # It was sent back.
+            attempt.turn.take()
+            return
+        attempt.phase = Phase.PREPARING
+        self._tasks[attempt.id] = asyncio.create_task(self._run(attempt))
+
+    def _line_up(self, attempt: Attempt) -> None:
+        """``attempt`` runs: the next is prepared, and the spawner starts it at the former's end.
+        So what was leased ahead, which is short, does not wait for words between the two."""
+        if not self._may_launch:
+            return
+        heir = self._gate.line_up(attempt)
+        if heir is not None:
+            heir.turn.follow(attempt.pid)
+            self._start_or_go_on(heir)
+            loop = asyncio.get_running_loop()
+            loop.call_later(FOLLOW_MAXIMUM_S, self._send_back, heir)
+
+    def _send_back(self, heir: Attempt) -> None:
+        """Another runs for longer than was thought: ``heir`` takes any place."""
+        if self._gate.send_back(heir):
+            heir.turn.send_back()
+            self._launch()
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -326,8 +358,12 @@ class Executor:
             self._post(attempt.ended)
 
     def _tell(self, attempt: Attempt, event: agent_pb2.AttemptEvent) -> None:
-        if not attempt.is_discarded:
-            self._post(event)
+        if attempt.is_discarded:
+            return
+        self._post(event)
+        if event is attempt.running:
+            self._gate.take(attempt)
+            self._line_up(attempt)
 
     @property
     def _is_lease_over(self) -> bool:

@@ -35,11 +35,14 @@ class Gate(Generic[Item]):
         self._running: dict[str, set[str]] = {}
         # How many of a job may run at once here, as said last; 0: no limit.
         self._parallel: dict[str, int] = {}
+        # Who has whose place next, with the order of their coming; and the other way round.
+        self._heirs: dict[str, tuple[int, Item]] = {}
+        self._heir_of: dict[str, str] = {}
 
     @property
     def waiting(self) -> int:
         """Attempts that wait."""
-        return sum(len(queue) for queue in self._waiting.values())
+        return sum(len(queue) for queue in self._waiting.values()) + len(self._heirs)
 
     @property
     def running(self) -> int:
@@ -62,14 +65,10 @@ class Gate(Generic[Item]):
 
     def next(self) -> Item | None:
         """Takes the next one out of the queue and gives it its cores; None when none may run."""
-        heads = [
-            next(iter(queue.values()))
-            for job_id, queue in self._waiting.items()
-            if self._allows(job_id)
-        ]
-        if not heads:
+        head = self._oldest()
+        if head is None:
             return None
-        _, attempt = min(heads, key=lambda head: head[0])
+        _, attempt = head
         cpu = self._cpu(attempt)
         if self._used + cpu > self._cores + _CPU_SLACK:
             return None
@@ -78,20 +77,74 @@ class Gate(Generic[Item]):
         self.drop(attempt)
         return attempt
 
+    def take(self, attempt: Item) -> None:
+        """One that waits has begun all the same: it uses its cores, whoever else does."""
+        if attempt.id in self._waiting.get(attempt.job_id, ()):
+            self._running.setdefault(attempt.job_id, set()).add(attempt.id)
+            self._used += self._cpu(attempt)
+            self.drop(attempt)
+
+    def line_up(self, attempt: Item) -> Item | None:
+        """Takes the one out of the queue that has the place of ``attempt``, which runs, when it
+        is released: the next of all, if that is of its job and needs as many cores."""
+        head = None if attempt.id in self._heirs else self._oldest(attempt.job_id)
+        if head is None:
+            return None
+        heir = head[1]
+        if heir.job_id != attempt.job_id or self._cpu(heir) != self._cpu(attempt):
+            return None
+        self._heirs[attempt.id] = head
+        self._heir_of[heir.id] = attempt.id
+        self.drop(heir)
+        return heir
+
+    def send_back(self, heir: Item) -> bool:
+        """One that was lined up waits again, as the oldest of its job; False when it has its
+        place, or never had a claim to one."""
+        head = self._disown(heir)
+        if head is None:
+            return False
+        queue = self._waiting.setdefault(heir.job_id, OrderedDict())
+        queue[heir.id] = head
+        queue.move_to_end(heir.id, last=False)
+        self._parallel.setdefault(heir.job_id, heir.start.parallel)
+        return True
+
     def release(self, attempt: Item) -> None:
-        """Its cores are free again; harmless when they were."""
+        """Its cores are free again, or its heir's; its own claim to some is over. Harmless when
+        they were free."""
+        self._disown(attempt)
+        self.drop(attempt)
         ids = self._running.get(attempt.job_id)
         if ids is None or attempt.id not in ids:
             return
         ids.remove(attempt.id)
+        head = self._heirs.pop(attempt.id, None)
+        if head is not None:
+            del self._heir_of[head[1].id]
+            ids.add(head[1].id)
+            return
         self._used -= self._cpu(attempt)
         if not ids:
             del self._running[attempt.job_id]
             self._forget(attempt.job_id)
 
-    def _allows(self, job_id: str) -> bool:
+    def _disown(self, heir: Item) -> tuple[int, Item] | None:
+        before = self._heir_of.pop(heir.id, None)
+        return None if before is None else self._heirs.pop(before)
+
+    def _oldest(self, instead: str = "") -> tuple[int, Item] | None:
+        """Of all that wait; one more of the job ``instead`` takes another's place."""
+        heads = [
+            next(iter(queue.values()))
+            for job_id, queue in self._waiting.items()
+            if self._allows(job_id, job_id == instead)
+        ]
+        return min(heads, key=lambda head: head[0]) if heads else None
+
+    def _allows(self, job_id: str, is_instead: bool = False) -> bool:
         parallel = self._parallel[job_id]
-        return not parallel or len(self._running.get(job_id, ())) < parallel
+        return not parallel or len(self._running.get(job_id, ())) - is_instead < parallel
 
     def _forget(self, job_id: str) -> None:
         if job_id not in self._waiting and job_id not in self._running:

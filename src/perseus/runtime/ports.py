@@ -102,9 +102,13 @@ class Spawner(Protocol):
     def is_dead(self) -> bool:
         """Nothing will ever start here again, and no end be known."""
 
-    async def spawn(self, request: SpawnRequest) -> int:
-        """The process id. Raises NotFoundError (127), RefusedError (126), TooLargeError or
-        UnavailableError when it cannot start; LeaseLostError when nothing may run here now."""
+    async def spawn(self, request: SpawnRequest, after: int = 0) -> int:
+        """The process id; started as soon as the process ``after`` has ended. Raises
+        NotFoundError (127), RefusedError (126), TooLargeError or UnavailableError when it cannot
+        start; LeaseLostError when nothing may run here now, or ``after`` was freed."""
+
+    def free(self, pid: int) -> None:
+        """What is to start after that process does not, unless it did already."""
 
     async def wait(self, pid: int) -> Exit:
         """Returns when the process has ended; at most once for each pid. LeaseLostError when

@@ -28,6 +28,7 @@ from perseus.runtime.spawner_wire import (
     Failed,
     Fork,
     Forked,
+    Free,
     Freeze,
     FromSpawner,
     Guard,
@@ -105,13 +106,15 @@ class RealSpawner:
         """The spawner is gone."""
         return bool(self._dead)
 
-    async def spawn(self, request: SpawnRequest) -> int:
-        """Starts a program in a session of its own; its process id.
+    async def spawn(self, request: SpawnRequest, after: int = 0) -> int:
+        """Starts a program in a session of its own; its process id. With ``after``, as soon as
+        that task has ended, without a word to the agent and back.
 
         Raises NotFoundError (no such program: 127), RefusedError (not executable: 126),
         TooLargeError (argument list too long), InvalidError (a NUL in it), or
         UnavailableError (working directory, files, memory), or LeaseLostError when
-        nothing may run here now: tasks are frozen, or the spawner is gone.
+        nothing may run here now: tasks are frozen, ``after`` was freed of what follows it,
+        or the spawner is gone.
         """
         return await self._ask(
             lambda number: Start(
@@ -122,8 +125,13 @@ class RealSpawner:
                 request.stdin_path,
                 request.stdout_path,
                 request.stderr_path,
+                after,
             )
         )
+
+    def free(self, pid: int) -> None:
+        """What is to start after that task does not (LeaseLostError), unless it did already."""
+        self._send(Free(pid))
 
     async def wait(self, pid: int) -> Exit:
         """Returns when it has ended; at most once for each pid. LeaseLostError as ``spawn``."""

@@ -28,7 +28,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -40,6 +40,7 @@ from perseus.runtime.spawner_wire import (
     Failed,
     Fork,
     Forked,
+    Free,
     Freeze,
     FromSpawner,
     Guard,
@@ -148,6 +149,8 @@ class SpawnerProcess:
         # Live forked children, by pid.
         self._forked: dict[int, str] = {}
         self._requests: deque[Start | Fork] = deque()
+        # What starts when a live task has ended, by its pid.
+        self._following: dict[int, list[Start]] = {}
         self._answers: list[FromSpawner] = []
         self._freezer = Freezer()
         # When all tasks are frozen, by CLOCK_BOOTTIME; 0: never.
@@ -212,6 +215,8 @@ class SpawnerProcess:
         match message:
             case Start() | Fork():
                 self._requests.append(message)
+            case Free():
+                self._free(message.pid)
             case Signal():
                 # What is frozen goes on by Thaw alone.
                 if message.pid in self._tasks and not (
@@ -243,15 +248,32 @@ class SpawnerProcess:
         self._freezer.freeze({pid: self._marks.get(pid) for pid in self._tasks}, self._forked)
         self._refuse_starts("the node's lease has passed")
 
-    def _refuse_starts(self, said: str) -> None:
+    def _free(self, pid: int) -> None:
+        starts = self._following.pop(pid, [])
         for request in [each for each in self._requests if isinstance(each, Start)]:
+            if request.after == pid and pid in self._tasks:
+                self._requests.remove(request)
+                starts.append(request)
+        self._refuse(starts, "the task before it goes on")
+
+    def _refuse_starts(self, said: str) -> None:
+        starts = [each for each in self._requests if isinstance(each, Start)]
+        for request in starts:
             self._requests.remove(request)
-            self._answers.append(Failed(request.number, "lease_lost", said, ""))
+        for following in self._following.values():
+            starts += following
+        self._following.clear()
+        self._refuse(starts, said)
+
+    def _refuse(self, starts: Iterable[Start], said: str) -> None:
+        self._answers += [Failed(request.number, "lease_lost", said, "") for request in starts]
 
     def _serve(self, request: Start | Fork) -> None:
         if self._is_frozen and isinstance(request, Start):
-            said = "the node's lease has passed"
-            self._answers.append(Failed(request.number, "lease_lost", said, ""))
+            self._refuse((request,), "the node's lease has passed")
+            return
+        if isinstance(request, Start) and request.after in self._tasks:
+            self._following.setdefault(request.after, []).append(request)
             return
         try:
             if isinstance(request, Start):
@@ -319,6 +341,7 @@ class SpawnerProcess:
                 _signal_group(pid, signal.SIGKILL)
             _, status, usage = os.wait4(pid, 0)
             self._marks.pop(pid, None)
+            self._requests.extendleft(self._following.pop(pid, ()))
             if self._tasks.pop(pid, None) is not None or self._forked.pop(pid, None) is not None:
                 ends.append((pid, status, usage, _is_group_gone(pid)))
         # What descends from a task and outlives it is in its group, or has come to us.

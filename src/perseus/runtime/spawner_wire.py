@@ -36,6 +36,14 @@ class Start(_Message, frozen=True):
     stdin_path: str
     stdout_path: str
     stderr_path: str
+    # A task that is to end before; 0, and one that is not there: none.
+    after: int = 0
+
+
+class Free(_Message, frozen=True):
+    """Refuse what is to start after this task, if that has not ended."""
+
+    pid: int
 
 
 class Signal(_Message, frozen=True):
@@ -105,7 +113,7 @@ class Ended(_Message, frozen=True):
     left_nothing: bool
 
 
-ToSpawner = Start | Signal | KillAll | Guard | Freeze | Thaw | Fork
+ToSpawner = Start | Free | Signal | KillAll | Guard | Freeze | Thaw | Fork
 FromSpawner = Started | Failed | Forked | Ended
 
 Incoming = TypeVar("Incoming")
