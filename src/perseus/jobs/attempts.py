@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
@@ -37,6 +37,7 @@ from perseus.jobs.attempt_endings import (
     time_over,
     with_own_code,
 )
+from perseus.jobs.attempt_timers import Timers
 from perseus.jobs.attempt_turn import Turn
 from perseus.jobs.disk_guard import DiskGuard
 from perseus.jobs.executor_folders import Folders, empty
@@ -117,21 +118,6 @@ class _Feed:
             self.descriptor = -1
 
 
-@dataclass(slots=True)
-class _Timers:
-    """Pending calls of the event loop, all cancelled at the end."""
-
-    handles: list[asyncio.TimerHandle] = field(default_factory=list)
-    check: asyncio.TimerHandle | None = None
-
-    def cancel(self) -> None:
-        """None of them will fire any more."""
-        for handle in self.handles:
-            handle.cancel()
-        if self.check is not None:
-            self.check.cancel()
-
-
 class Attempt:
     """One try at a task, here."""
 
@@ -176,7 +162,7 @@ class Attempt:
         self._placing: asyncio.Future[None] | None = None
         self._placed_bytes = 0
         self._feed: _Feed | None = None
-        self._timers = _Timers()
+        self._timers = Timers()
         self._usage = _Usage()
         self._waiters: set[asyncio.Future[None]] = set()
 
