@@ -1,5 +1,6 @@
 """What a folder holds, and how soon the disk is looked at again."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -65,9 +66,8 @@ class Ended:
 
     def __init__(self, folder: Path, full: bool) -> None:
         self.folder = str(folder)
+        self.full = full
         (folder / "work").mkdir()
-        if full:
-            (folder / "room").symlink_to("/dev/full")
 
     def end_for_disk(self, message: str) -> None:
         """Not asked for here."""
@@ -75,7 +75,14 @@ class Ended:
 
 def judged(attempt: Ended, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
     guard = DiskGuard(attempt.folder, "node-2", 1, RealDisk(), RealClock())
-    return guard.at_end(attempt, ending)
+    with pytest.MonkeyPatch.context() as patched:
+        if attempt.full:
+            patched.setattr(os, "write", full)
+        return guard.at_end(attempt, ending)
+
+
+def full(descriptor: int, content: bytes) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,9 @@ def test_who_filled_the_disk_is_told_what_it_holds(tmp_path: Path) -> None:
     ending = judged(attempt, jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=1))
     assert ending.kind == jobs_pb2.ENDING_DISK_LIMIT and ending.exit_code == 153
     assert f"{tmp_path} holds 1 MB" in ending.message and "--disk SIZE" in ending.message
+    attempt.disk_limit_bytes = 1000
+    ending = judged(attempt, jobs_pb2.Ending(kind=jobs_pb2.ENDING_EXITED, exit_code=1))
+    assert "; it asked for 1000 bytes: ask for more with --disk SIZE" in ending.message
 
 
 def test_an_end_stays_what_it_is_with_room_or_where_perseus_made_it(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ unlinked, other folders) counts for nobody.
 import asyncio
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -156,7 +157,10 @@ class DiskGuard:
         if holds_bytes < GROWTH_MINIMUM_BYTES:
             return node_failure(disk)
         said = f"{disk}: {tenant.folder} holds {size(holds_bytes)}"
-        said += "; perseus run --disk SIZE asks for a node with room"
+        if 0 < tenant.disk_limit_bytes < holds_bytes:
+            said += f"; it asked for {size(tenant.disk_limit_bytes)}: ask for more with --disk SIZE"
+        else:
+            said += "; perseus run --disk SIZE asks for a node with room"
         return limit_passed(jobs_pb2.ENDING_DISK_LIMIT, said)
 
     def _measured(self) -> int:
@@ -261,9 +265,10 @@ def _over_limit(member: _Member, node: str) -> str:
 
 def has_room(folder: str) -> bool:
     """Whether a block more can be written in ``folder``; True where it cannot be told."""
-    path = f"{folder}/room"
+    # A name that the task could not foresee, and make a FIFO or a link.
+    path = f"{folder}/room-{secrets.token_hex(8)}"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         return error.errno not in _FULL
     try:
