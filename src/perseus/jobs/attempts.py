@@ -201,7 +201,7 @@ class Attempt:
         if self._is_output_broken():
             ending = self._cause or ending
         self.notify()
-        if self._host.guard.is_low():
+        if ending.kind == jobs_pb2.ENDING_DISK_LIMIT or self._host.guard.is_low():
             ending = await self._make_room(ending)
         try:
             outputs = await self._keep(ending, tell)
@@ -557,7 +557,7 @@ class Attempt:
         return self._cut(said), [inline_output(spool) for spool in self.spools]
 
     async def _make_room(self, ending: jobs_pb2.Ending) -> jobs_pb2.Ending:
-        """The disk is low: gives back what the task left, and what it wrote if it was ended
+        """The disk is low, or was: gives back what the task left, and what it wrote if it was ended
         for that. Not only once the master has the end: that may wait for this very space."""
         ending = await asyncio.to_thread(self._host.guard.at_end, self, ending)
         await asyncio.to_thread(empty, self.folder)
