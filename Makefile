@@ -45,7 +45,7 @@ sim: setup
 soak: setup
 	@$(PYTHON) tools/soak.py --soak
 	PERSEUS_TEST_STDIN_BYTES=5368709120 $(PYTHON) -m pytest -q tests/system/test_cluster_streams.py
-	PERSEUS_TEST_WHOLE=1 $(PYTHON) -m pytest -q tests/system/test_algo_workloads.py tests/sim/test_pythons.py
+	PERSEUS_TEST_WHOLE=1 $(PYTHON) -m pytest -q tests/system/test_algo_workloads.py
 
 bench: setup
 	@sh tools/bench-packages.sh
