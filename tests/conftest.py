@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,19 @@ settings.register_profile("perseus", deadline=None, suppress_health_check=[Healt
 settings.load_profile("perseus")
 
 
+def persons_own(names: Iterable[str]) -> list[str]:
+    """Variables that lead to the person's cluster. How much is tried is the caller's to say."""
+    ours = [name for name in names if name.startswith("PERSEUS_")]
+    return [name for name in ours if not name.startswith("PERSEUS_TEST_")]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): programs of the system it calls")
     # A shell that runs this behind it has it ignore ^C, and so would all that is started here.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PATH"] += os.pathsep + "/usr/sbin" + os.pathsep + "/sbin"
-    for name in [name for name in os.environ if name.startswith("PERSEUS_")]:
+    for name in persons_own(os.environ):
         del os.environ[name]
     os.environ["PERSEUS_TEST_SESSION"] = SESSION
     home = tempfile.mkdtemp(prefix="perseus-test-")
