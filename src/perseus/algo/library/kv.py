@@ -135,6 +135,12 @@ class Kv(Raft):
         return do(self.state, query)
 
 
+@sometimes(Kv)
+def a_log_is_cut(view: View[Kv]) -> bool:
+    """A snapshot takes the place of entries: only what clients bring makes a log so long."""
+    return view.changed.base > 0
+
+
 @at_end(KvClient)
 def history_is_linearizable(view: View[KvClient]) -> None:
     """One copy could have given all these answers."""

@@ -56,9 +56,3 @@ def one_leads_and_all_follow(view: View[Raft]) -> bool:
 def a_second_leader_is_elected(view: View[Raft]) -> bool:
     """A leader is replaced."""
     return view.changed.role is Role.LEADER and view.changed.term > 1
-
-
-@sometimes(Raft)
-def a_log_is_cut(view: View[Raft]) -> bool:
-    """A snapshot takes the place of entries."""
-    return view.changed.base > 0
